@@ -1,0 +1,1 @@
+"""Verbs: one idea a module, a pure core with no engine, clock or I/O in it."""

@@ -1,0 +1,1 @@
+"""Where the cores of one shard keep what they remember."""

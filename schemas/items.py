@@ -1,0 +1,155 @@
+"""What travels between the steps of a flow: a micro-batch of items in merged order.
+
+Every step maps the items it knows, passes on all others in their order, and puts what it derives right
+where its cause stood. So the order of a flow's output is the order of its input: (row number, emission).
+"""
+
+import msgspec
+
+from schemas.types import AnyRecord
+
+
+class Heard(msgspec.Struct, frozen=True, gc=False):
+    """One message as it came in.
+
+    `number` is its place in the merge, `clock` the source's clock when it was heard (µs; in a replay the
+    row's ingest time). `form` says how `value` is written: a line of JSON, an Avro body, or an Avro body
+    behind the 5 bytes of the Confluent frame.
+    """
+
+    number: int
+    topic: str
+    partition: int
+    offset: int
+    clock: int
+    value: bytes
+    form: str = "json"
+    key: bytes | None = None
+
+
+class Tick(msgspec.Struct, frozen=True, gc=False):
+    """The clock of the source stands at `clock` (µs): every row up to there has been heard.
+
+    `number` is that of the last row before it. `end` marks the end of a replay: how each step ends is its
+    own rule (`contract`: presence closes, activation rings up to the last ingest time).
+    """
+
+    number: int
+    clock: int
+    end: bool = False
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A decoded or derived record; identifiers are tokens from here on.
+
+    A derived record has the number and the clock of its cause, and `offset` -1.
+    """
+
+    number: int
+    clock: int
+    topic: str
+    record: AnyRecord
+    partition: int = 0
+    offset: int = -1
+    index: int | None = None
+
+
+class Fix(msgspec.Struct, frozen=True, gc=False):
+    """An accepted position, released in event-time order with its source's clock corrected."""
+
+    number: int
+    clock: int
+    event_time: int
+    ingest_time: int
+    subject_id: str
+    tech: str
+    x_m: float
+    y_m: float
+    floor: float
+    accuracy_m: float
+    speed_refused: bool = False
+
+
+class Due(msgspec.Struct, frozen=True):
+    """A reference record whose event time the watermark has reached: presence acts on it now."""
+
+    number: int
+    clock: int
+    event: Event
+
+
+class Watermark(msgspec.Struct, frozen=True, gc=False):
+    """No accepted fix or due record older than `at` (µs of event time) will follow."""
+
+    number: int
+    clock: int
+    at: int
+    end: bool = False
+
+
+class Occupied(msgspec.Struct, frozen=True, gc=False):
+    """How many subjects are in a zone from now on."""
+
+    number: int
+    clock: int
+    site_id: str
+    zone_id: str
+    count: int
+    subjects: tuple[str, ...]
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One identifier of a person; `inferred` when no asserted link but co-occurrence joined it."""
+
+    identifier: str
+    inferred: bool = False
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Who an identifier belongs to: the root of its tree, the anchor that ids hang on, all members."""
+
+    root: str
+    anchor: str
+    members: tuple[Member, ...]
+    state: str = "ASSERTED"
+    confidence: float = 1.0
+
+
+class Linked(msgspec.Struct, frozen=True):
+    """Persons as they stand after their membership changed.
+
+    `kind` is GREW (a first sight, or an identifier joined that had no profile), MERGE, SPLIT or REANCHOR. `persons` holds every
+    person that changed, with all of its members: a member of none of them has moved nowhere.
+    """
+
+    number: int
+    clock: int
+    event_time: int
+    kind: str
+    persons: tuple[Person, ...]
+
+
+class Touched(msgspec.Struct, frozen=True):
+    """An event that is about a person: `member` is the identifier it is credited to."""
+
+    event: Event
+    member: str
+    person: Person
+
+
+class Tally(msgspec.Struct, frozen=True, gc=False):
+    """Rows of a topic that met one fate: read, applied, duplicate, late, dead, or unknown_field."""
+
+    topic: str
+    fate: str
+    count: int
+
+
+Item = Heard | Tick | Event | Fix | Due | Watermark | Occupied | Linked | Touched | Tally
+
+
+class Batch(msgspec.Struct):
+    """A micro-batch: items in merged order, and the wall-clock stamps (µs) of the stages it has passed."""
+
+    items: list[Item]
+    stamps: dict[str, int] = {}
