@@ -42,7 +42,8 @@ class Tick(msgspec.Struct, frozen=True, gc=False):
 class Event(msgspec.Struct, frozen=True):
     """A decoded or derived record; identifiers are tokens from here on.
 
-    A derived record has the number and the clock of its cause, and `offset` -1.
+    A derived record has the number and the clock of its cause, and `offset` -1. `raw` is the message as it
+    came, for a dead letter that is written at once; it is never kept in state, since it may hold plain ids.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Event(msgspec.Struct, frozen=True):
     partition: int = 0
     offset: int = -1
     index: int | None = None
+    raw: bytes = b""
 
 
 class Fix(msgspec.Struct, frozen=True, gc=False):
