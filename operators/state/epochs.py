@@ -1,0 +1,257 @@
+"""A store that moves in epochs: values, undo and token go to the medium together, and it can walk back.
+
+The engine's snapshots hold a token and nothing else. After a crash the engine says which token is committed;
+the store undoes whatever it did past it, and the source replays from there. What is written is the same on
+every medium, so memory and RocksDB differ in nothing that a core could notice.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Protocol
+
+import msgspec
+
+from operators.state.store import StateAhead, StateBehind, StateFault, StateForked, Token
+
+REACH = 8
+"""How many commits back a store can walk."""
+_DATA, _UNDO, _TOKEN = 0, 1, 2
+_Undo = tuple[Token, list[tuple[bytes, bytes | None]]]
+_encode = msgspec.msgpack.Encoder().encode
+_token_of = msgspec.msgpack.Decoder(Token).decode
+_undo_of = msgspec.msgpack.Decoder(_Undo).decode
+
+
+@cache
+def execution() -> bytes:
+    """Eight bytes that name this start of the process.
+
+    A counter alone is used again after a walk back, so a stale token of a dead process could equal the
+    new number, and an epoch would be applied twice.
+    """
+    return os.urandom(8)
+
+
+class Medium(Protocol):
+    """Where the bytes lie: one ordered space for all steps of a shard."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or None."""
+        ...
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """Values in the order of the keys."""
+        ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs under a prefix in byte order, as they stood at the call; raises when it cannot read all."""
+        ...
+
+    def write(self, changes: Mapping[bytes, bytes | None], *, sync: bool) -> None:
+        """Put all of it or nothing; None deletes."""
+        ...
+
+
+class EpochStore:
+    """One chain of epochs: one step on one shard. See `Store`.
+
+    Args:
+        step: number of the step in its flow; the first byte of every key.
+        of_execution: name of this process start; drawn once when left out.
+        max_dirty: keys that may wait for the commit; past them the rest is written inside the epoch, with
+            undo of its own and without a token, so the close of the epoch stays short.
+        max_bytes: the same in bytes.
+        sync: whether a commit outlives a power cut.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        *,
+        of_execution: bytes | None = None,
+        max_dirty: int = 1_024,
+        max_bytes: int = 4 << 20,
+        sync: bool = True,
+    ) -> None:
+        self._step, self._execution = step, of_execution
+        self._max_dirty, self._max_bytes, self._sync = max_dirty, max_bytes, sync
+        self._medium: Medium | None = None
+        self._target: Token | None = None
+        self._token: Token = ("", b"", 0)
+        self._part = self._bytes = 0
+        self._parts: dict[int, int] = {}
+        self._overlay: dict[bytes, bytes | None] = {}
+        self._below: dict[bytes, bytes | None] = {}
+
+    def attach(self, shard: str) -> Medium:
+        """Open the medium of a shard."""
+        raise NotImplementedError
+
+    def claim(self, token: Token | None) -> None:
+        """Name the token to open at; no I/O."""
+        self._medium, self._target = None, token
+        self._part = self._bytes = 0
+        self._overlay, self._below = {}, {}
+
+    def open(self, shard: str) -> None:
+        """Open the medium and walk back to the claimed token; the whole path is known before the first change."""
+        if self._medium is not None:
+            raise StateFault(f"the state of shard {shard}, step {self._step} must be opened once after each claim")
+        self._medium = self.attach(shard)
+        stored = self._medium.get(self._key(_TOKEN))
+        now: Token = _token_of(stored) if stored is not None else (shard, b"", 0)
+        target = self._target or (shard, b"", 0)
+        where = f"shard {shard}, step {self._step}"
+        path: list[tuple[dict[bytes, _Undo], Token]] = []
+        unfinished = self._undo_of(now[2] + 1)
+        if unfinished:  # parts written inside an epoch that never closed
+            path.append((unfinished, now))
+        while now != target:
+            if now[2] < target[2]:
+                raise StateBehind(
+                    f"the state of {where} stands at commit {now[2]}, the recovery store at {target[2]}: state was"
+                    " lost. Restore state and recovery store together from one savepoint"
+                )
+            if now[2] == target[2]:
+                raise StateForked(
+                    f"the state of {where} and the recovery store both stand at commit {now[2]}, of different"
+                    " histories. Restore state and recovery store together from one savepoint"
+                )
+            parts = self._undo_of(now[2])
+            if not parts:
+                raise StateAhead(
+                    f"the state of {where} stands at commit {now[2]}, the recovery store at {target[2]}, further back"
+                    f" than the undo reaches ({REACH} commits). Restore the matching recovery store, or both"
+                )
+            now = next(iter(parts.values()))[0]
+            path.append((parts, now))
+        for parts, back in path:
+            self._walk_back(parts, back)
+        self._token = now
+        self._parts = {number: len(self._undo_of(number)) for number in range(max(now[2] - REACH, 0) + 1, now[2] + 1)}
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value now: what was put, else what lies below."""
+        if key in self._overlay:
+            return self._overlay[key]
+        if key in self._below:
+            return self._below[key]
+        value = self._opened().get(self._key(_DATA, key))
+        self._prime(key, value)
+        return value
+
+    def get_many(self, keys: Iterable[bytes]) -> list[bytes | None]:
+        """Values in the order of the keys."""
+        asked = list(keys)
+        self._read_below([key for key in asked if key not in self._overlay])
+        return [self._overlay[key] if key in self._overlay else self._below[key] for key in asked]
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Change a value; None deletes."""
+        self._opened()
+        self._overlay[key] = value
+        self._bytes += len(key) + len(value or b"")
+        if len(self._overlay) >= self._max_dirty or self._bytes >= self._max_bytes:
+            self._write(self._undo())
+            self._part += 1
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs under a prefix in byte order, as they stand at the call."""
+        put = sorted((pair for pair in self._overlay.items() if pair[0].startswith(prefix)), reverse=True)
+        head = self._key(_DATA)
+        return _merged(self._opened().scan(head + prefix), len(head), put)
+
+    def commit(self) -> Token:
+        """Write what changed, its undo and the new token in one piece; the old token when nothing did."""
+        if not self._overlay and not self._part:
+            return self._token
+        shard, _, number = self._token
+        new: Token = (shard, self._execution or execution(), number + 1)
+        rest = self._undo() if self._overlay else {}
+        self._parts[new[2]] = self._part + len(rest)
+        old = new[2] - REACH
+        dropped = dict.fromkeys((self._undo_key(old, part) for part in range(self._parts.pop(old, 0))), None)
+        self._write({**rest, **dropped, self._key(_TOKEN): _encode(new)}, sync=self._sync)
+        self._token, self._part = new, 0
+        return new
+
+    def close(self) -> None:
+        """Let go of the medium; what was not committed is gone."""
+        self.claim(self._token)
+
+    def _opened(self) -> Medium:
+        if self._medium is None:
+            raise StateFault(f"the state of step {self._step} must be opened before it is used")
+        return self._medium
+
+    def _key(self, kind: int, rest: bytes = b"") -> bytes:
+        return bytes((self._step, kind)) + rest
+
+    def _undo_key(self, number: int, part: int) -> bytes:
+        return self._key(_UNDO, number.to_bytes(8, "big") + part.to_bytes(4, "big"))
+
+    def _undo_of(self, number: int) -> dict[bytes, _Undo]:
+        """Undo parts of a commit by their keys, oldest first."""
+        parts: dict[bytes, _Undo] = {}
+        while (value := self._opened().get(key := self._undo_key(number, len(parts)))) is not None:
+            parts[key] = _undo_of(value)
+        return parts
+
+    def _walk_back(self, parts: dict[bytes, _Undo], back: Token) -> None:
+        changes: dict[bytes, bytes | None] = dict.fromkeys(parts, None)
+        for _, images in reversed(parts.values()):  # newest first: an older part knows the older value
+            changes.update({self._key(_DATA, key): before for key, before in images})
+        changes[self._key(_TOKEN)] = _encode(back) if back[2] else None
+        self._opened().write(changes, sync=self._sync)
+
+    def _undo(self) -> dict[bytes, bytes | None]:
+        """The part that takes the overlay back to what lies below it."""
+        self._read_below(self._overlay)
+        images = [(key, self._below[key]) for key in self._overlay]
+        return {self._undo_key(self._token[2] + 1, self._part): _encode((self._token, images))}
+
+    def _write(self, beside: Mapping[bytes, bytes | None], *, sync: bool = False) -> None:
+        head = self._key(_DATA)
+        self._opened().write({**{head + key: value for key, value in self._overlay.items()}, **beside}, sync=sync)
+        if len(self._below) > 4 * self._max_dirty:
+            self._below = {}
+        else:
+            self._below.update(self._overlay)
+        self._overlay, self._bytes = {}, 0
+
+    def _read_below(self, keys: Iterable[bytes]) -> None:
+        if len(self._below) > 4 * self._max_dirty:
+            self._below = {}
+        unknown = [key for key in keys if key not in self._below]
+        if unknown:
+            found = self._opened().get_many([self._key(_DATA, key) for key in unknown])
+            self._below.update(zip(unknown, found, strict=True))
+
+    def _prime(self, key: bytes, value: bytes | None) -> None:
+        """Remember what lies below: the undo of a key that is changed next then needs no second read."""
+        if len(self._below) > 4 * self._max_dirty:
+            self._below = {}
+        self._below[key] = value
+
+
+def _merged(
+    below: Iterator[tuple[bytes, bytes]], cut: int, put: list[tuple[bytes, bytes | None]]
+) -> Iterator[tuple[bytes, bytes]]:
+    """What lies below, under what was put; `put` is consumed from its end."""
+    for stored, value in below:
+        key = stored[cut:]
+        while put and put[-1][0] < key:
+            early, fresh = put.pop()
+            if fresh is not None:
+                yield early, fresh
+        if put and put[-1][0] == key:
+            _, over = put.pop()
+            if over is not None:
+                yield key, over
+        else:
+            yield key, value
+    while put:
+        late, fresh = put.pop()
+        if fresh is not None:
+            yield late, fresh
