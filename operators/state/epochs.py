@@ -103,6 +103,7 @@ class EpochStore:
         now: Token = _token_of(stored) if stored is not None else (shard, b"", 0)
         target = self._target or (shard, b"", 0)
         where = f"shard {shard}, step {self._step}"
+        stands = now[2]
         path: list[tuple[dict[bytes, _Undo], Token]] = []
         unfinished = self._undo_of(now[2] + 1)
         if unfinished:  # parts written inside an epoch that never closed
@@ -110,7 +111,7 @@ class EpochStore:
         while now != target:
             if now[2] < target[2]:
                 raise StateBehind(
-                    f"the state of {where} stands at commit {now[2]}, the recovery store at {target[2]}: state was"
+                    f"the state of {where} stands at commit {stands}, the recovery store at {target[2]}: state was"
                     " lost. Restore state and recovery store together from one savepoint"
                 )
             if now[2] == target[2]:
@@ -121,7 +122,7 @@ class EpochStore:
             parts = self._undo_of(now[2])
             if not parts:
                 raise StateAhead(
-                    f"the state of {where} stands at commit {now[2]}, the recovery store at {target[2]}, further back"
+                    f"the state of {where} stands at commit {stands}, the recovery store at {target[2]}, further back"
                     f" than the undo reaches ({REACH} commits). Restore the matching recovery store, or both"
                 )
             now = next(iter(parts.values()))[0]

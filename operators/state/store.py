@@ -48,6 +48,10 @@ class StateForked(StateFault):
     """The store and the token share a number and not their history."""
 
 
+class StateDamaged(StateFault):
+    """The bytes on disk cannot be read, written or opened."""
+
+
 class UnknownVersion(StateFault):
     """A stored value was written by a program that this one does not know."""
 
