@@ -1,0 +1,396 @@
+"""Conditions: CEL, type-checked when a set is loaded, three-valued when it is asked.
+
+The only module that touches the CEL library. It knows no clock: what a condition sees is the mapping of
+leaves it is given. A null or missing leaf makes a condition UNKNOWN unless the rest decides it alone.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from cel_expr_python import cel
+
+from operators.rules import leaves as known
+from operators.rules.faults import meant, nearest, one_of
+from operators.rules.leaves import Leaf
+from operators.rules.syntax import Node, Tree, read
+
+LONGEST = 512
+TRUE, FALSE, UNKNOWN = "TRUE", "FALSE", "UNKNOWN"
+_SHOWN = 64
+
+_ALLOWED = frozenset(
+    {
+        *("_&&_", "_||_", "!_", "_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "@in", "_?_:_"),
+        *("_+_", "_-_", "_*_", "_/_", "_%_", "-_", "_[_]", "@not_strictly_false"),
+        *("size", "startsWith", "endsWith", "contains", "int", "double", "string"),
+    }
+)
+_WORDS = ("size", "startsWith", "endsWith", "contains", "int", "double", "string", "exists", "all", "exists_one")
+_BECAUSE = {
+    "matches": "a pattern can take for ever; use ==, in, startsWith, endsWith or contains",
+    "timestamp": "conditions know no clock; time stands in when, facts, valid and guard",
+    "duration": "conditions know no clock; time stands in when, facts, valid and guard",
+    "has": "use the leaf's _known twin, such as person.ltv_known",
+}
+_TYPES = {
+    "string": cel.Type.STRING,
+    "int": cel.Type.INT,
+    "double": cel.Type.DOUBLE,
+    "bool": cel.Type.BOOL,
+    "dyn": cel.Type.DYN,
+}
+_SPOKEN = {"int": "an int", "double": "a double", "string": "a string", "bool": "a bool", "list": "a list"}
+_ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
+_UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
+_OVERLOAD = re.compile(r"no matching overload for '([^']*)' applied to '\((.*)\)'")
+_BY_USE = ("context.", "person.traits.")
+_LITERAL = re.compile(r"""-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?u?|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\w+""")
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """One thing wrong in an expression; `offset` and `width` count its characters."""
+
+    offset: int
+    width: int
+    code: str
+    what: str
+    fix: str = ""
+    note: str = ""
+    replace: tuple[int, int, str] | None = None
+    """Offset, end and new text, where a machine may repair it."""
+
+
+class BadCondition(Exception):
+    """An expression that may not be used, with everything that is wrong in it."""
+
+    def __init__(self, troubles: list[Trouble]) -> None:
+        super().__init__("; ".join(trouble.what for trouble in troubles))
+        self.troubles = troubles
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """How a clause came out: TRUE, FALSE or UNKNOWN, what it saw, and the leaves that were not there."""
+
+    value: str
+    seen: list[str]
+    missing: tuple[str, ...] = ()
+
+
+class Values:
+    """What conditions see: leaves by name, one shared activation for every clause asked over it.
+
+    A value of None is as good as none. `withheld` names leaves that exist and may not be used: a leaf's
+    `_known` twin is unknown too then, and not false.
+    """
+
+    __slots__ = ("activation", "leaves", "withheld")
+
+    def __init__(self, leaves: Mapping[str, Any], withheld: frozenset[str] = frozenset()) -> None:
+        self.leaves = {name: value for name, value in leaves.items() if value is not None}
+        self.withheld = withheld
+        self.activation = _PLAIN.Activation(self.leaves)
+
+    def get(self, name: str) -> Any:
+        """A leaf's value, None where there is none."""
+        return self.leaves.get(name)
+
+
+_PLAIN = cel.NewEnv(variables={})
+
+
+class Clause:
+    """One named condition, compiled.
+
+    Attributes:
+        name: as in the file.
+        text: the expression.
+        reads: leaves it reads, in order, `_known` twins by their own name.
+        purposes: what those may be used for only with, all together.
+        needs: the same by leaf.
+        tree: its syntax.
+    """
+
+    def __init__(self, name: str, text: str, tree: Tree, leaves: tuple[Leaf, ...], expression: Any) -> None:
+        self.name = name
+        self.text = text
+        self.tree = tree
+        self.leaves = leaves
+        self.reads = tuple(leaf.name for leaf in leaves)
+        self.needs = {leaf.name: leaf.purposes for leaf in leaves}
+        self.purposes = frozenset[str]().union(*self.needs.values())
+        self._expression = expression
+        self._known = tuple((name, name.removesuffix("_known")) for name in self.reads if name.endswith("_known"))
+        # Facts of the venue's surroundings arrive as text; what is compared with numbers is read as one.
+        self._numbers = tuple(leaf.name for leaf in leaves if leaf.name.startswith("context.") and leaf.type == "double")
+        self._shown = tuple((leaf.name, leaf.personal) for leaf in leaves)
+
+    def __repr__(self) -> str:
+        return f"Clause({self.name!r}, {self.text!r})"
+
+    def evaluate(self, values: Values | Mapping[str, Any]) -> Verdict:
+        """Ask the condition. Give the same `Values` to every clause of one decision: building it costs most."""
+        seen = values if isinstance(values, Values) else Values(values)
+        if self._known or self._numbers:
+            seen = self._prepared(seen)
+        result = self._expression.eval(seen.activation).value()
+        there = seen.leaves
+        shown = [_show(name, there.get(name), personal) for name, personal in self._shown]
+        if result is True:
+            return Verdict(TRUE, shown)
+        if result is False:
+            return Verdict(FALSE, shown)
+        return Verdict(UNKNOWN, shown, tuple(name for name in self.reads if name not in there))
+
+    def holds(self, values: Values | Mapping[str, Any]) -> bool | None:
+        """The bare result, None for unknown: for those who keep no record of it."""
+        seen = values if isinstance(values, Values) else Values(values)
+        if self._known or self._numbers:
+            seen = self._prepared(seen)
+        result = self._expression.eval(seen.activation).value()
+        return result if result is True or result is False else None
+
+    def _prepared(self, values: Values) -> Values:
+        leaves = dict(values.leaves)
+        for name in self._numbers:
+            if isinstance(text := leaves.get(name), str):
+                leaves[name] = _number(text)
+        for twin, name in self._known:
+            leaves[twin] = None if name in values.withheld else leaves.get(name) is not None
+        return Values(leaves, values.withheld)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _show(name: str, value: Any, personal: bool) -> str:
+    if personal:
+        unset = value is None or (value is False and name.endswith("_known"))
+        return f"{name} = {'not set' if unset else 'set'}"[:_SHOWN]
+    if value is None:
+        return f"{name} = not set"[:_SHOWN]
+    if isinstance(value, bool):
+        said = "true" if value else "false"
+    elif isinstance(value, list | tuple):
+        said = f"[{', '.join(map(str, value))}]"
+    else:
+        said = str(value)
+    return f"{name} = {said}"[:_SHOWN]
+
+
+class Environment:
+    """What a file's conditions may read: the leaves of every condition, its own facts, its event.
+
+    >>> environment = Environment({})
+    >>> clause = environment.compile("gold", 'person.tier == "gold"')
+    >>> clause.evaluate({"person.tier": "gold"})
+    Verdict(value='TRUE', seen=['person.tier = set'], missing=())
+    >>> clause.evaluate({"person.tier": None}).missing
+    ('person.tier',)
+    """
+
+    def __init__(self, leaves: Mapping[str, Leaf], *, static: Mapping[str, Leaf] = known.STATIC) -> None:
+        self.leaves: dict[str, Leaf] = dict(static) | dict(leaves)
+        for leaf in [*self.leaves.values()]:
+            if leaf.nullable:
+                twin = f"{leaf.name}_known"
+                self.leaves[twin] = Leaf(twin, "bool", False, leaf.purposes, leaf.personal)
+        self._numeric: dict[str, str] = {}
+        self._engine = cel.NewEnv(variables={leaf.name: _cel_type(leaf) for leaf in self.leaves.values()})
+
+    def compile(self, name: str, text: str) -> Clause:
+        """Check an expression and make it ready.
+
+        Raises:
+            BadCondition: it reads what is not there, mixes types, calls what is not allowed, or is not bool.
+        """
+        if len(text) > LONGEST:
+            raise BadCondition([Trouble(0, 1, "E107", f"a condition must hold at most {LONGEST} characters; it holds {len(text)}")])
+        try:
+            tree = read(self._engine.compile(text, disable_check=True).serialize())
+            banned = list(_banned(tree.root, text))
+        except RecursionError:
+            raise BadCondition([Trouble(0, 1, "E202", "the condition nests too deep")]) from None
+        except Exception as error:
+            raise BadCondition([_unreadable(text, str(error))]) from None
+        if banned:
+            raise BadCondition(banned)
+        by_use = {leaf.name: leaf for leaf in self._by_use(tree.root)}
+        leaves = self.leaves | by_use
+        engine = self._engine
+        if by_use:
+            engine = cel.NewEnv(variables={leaf.name: _cel_type(leaf) for leaf in leaves.values()})
+        try:
+            expression = engine.compile(text)
+        except Exception as error:
+            raise BadCondition(_troubles(text, str(error), tree, leaves)) from None
+        kind = expression.return_type().name().lower()
+        if kind != "bool":
+            raise BadCondition(
+                [Trouble(0, len(text), "E202", f"a condition must be true or false; it is {_SPOKEN.get(kind, kind)}", "compare it with something")]
+            )
+        checked = read(expression.serialize())
+        reads = dict.fromkeys(str(node.value) for node in checked.root.walk() if node.kind == "name")
+        return Clause(name, text, checked, tuple(leaves[read_] for read_ in reads if read_ in leaves), expression)
+
+    def _by_use(self, root: Node) -> Iterator[Leaf]:
+        numeric = set(_compared_with_numbers(root, self.leaves))
+        for path in _paths(root):
+            if path.startswith("context."):
+                # One name has one type in a file, whichever clause shows it first to be a number.
+                kind = self._numeric.get(path) or ("double" if path in numeric else "string")
+                self._numeric[path] = kind
+                yield Leaf(path, kind, True)
+            elif path.startswith("person.traits."):
+                yield Leaf(path, "string", True, known.PERSONALISATION, personal=True)
+
+
+def _cel_type(leaf: Leaf) -> Any:
+    return cel.Type.List(_TYPES[leaf.of]) if leaf.type == "list" else _TYPES[leaf.type]
+
+
+def _paths(root: Node) -> Iterator[str]:
+    path = root.path
+    if path is not None:
+        if path.startswith(_BY_USE):
+            yield path
+        return
+    for child in root.children:
+        yield from _paths(child)
+
+
+_COMPARING = frozenset({"_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "_+_", "_-_", "_*_", "_/_"})
+
+
+def _compared_with_numbers(root: Node, leaves: Mapping[str, Leaf]) -> Iterator[str]:
+    for node in root.walk():
+        if node.kind != "call" or node.value not in _COMPARING:
+            continue
+        paths = [child.path for child in node.children]
+        number = any(
+            (child.kind == "const" and isinstance(child.value, int | float) and not isinstance(child.value, bool))
+            or (path in leaves and leaves[path].type in {"int", "double"})
+            for child, path in zip(node.children, paths, strict=True)
+        )
+        if number or node.value in {"_-_", "_*_", "_/_"}:
+            yield from (path for path in paths if path is not None and path.startswith("context."))
+
+
+def _banned(root: Node, text: str) -> Iterator[Trouble]:
+    for node in root.walk():
+        if node.kind == "call" and node.value not in _ALLOWED:
+            word = str(node.value).strip("_")
+            start = max(text.rfind(word, 0, node.offset + len(word)), 0)
+            why = _BECAUSE.get(word, "")
+            fix = why or meant(word, _WORDS)
+            what = f"{word} must not be used in a condition" if why else f"unknown function {word}"
+            yield Trouble(start, len(word), "E203", what, fix)
+        elif node.kind == "has":
+            yield Trouble(max(text.rfind("has", 0, node.offset + 1), 0), 3, "E203", "has must not be used in a condition", _BECAUSE["has"])
+        elif node.kind == "struct":
+            yield Trouble(node.offset, 1, "E203", "a map or message must not be made in a condition", "compare the leaves themselves")
+
+
+def _unreadable(text: str, message: str) -> Trouble:
+    found = _ERROR.search(message)
+    if not found:
+        return Trouble(0, 1, "E202", "not a condition: a character that has no meaning here")
+    what = found[3].removeprefix("Syntax error: ").split(" [INVALID_ARGUMENT]")[0]
+    what = what.replace("'<EOF>'", "the end").split(" expecting ")[0]
+    return Trouble(_offset(text, found), 1, "E202", f"not a condition: {what}", "finish the expression" if "the end" in what else "")
+
+
+def _offset(text: str, found: re.Match[str]) -> int:
+    line, column = int(found[1]), int(found[2])
+    before = text.split("\n")[: line - 1]
+    return min(sum(len(part) + 1 for part in before) + column - 1, max(len(text) - 1, 0))
+
+
+def _troubles(text: str, message: str, tree: Tree, leaves: Mapping[str, Leaf]) -> list[Trouble]:
+    found = [_trouble(text, match, tree, leaves) for match in _ERROR.finditer(message)]
+    return found or [Trouble(0, len(text), "E202", "not a condition")]
+
+
+def _trouble(text: str, match: re.Match[str], tree: Tree, leaves: Mapping[str, Leaf]) -> Trouble:
+    offset = _offset(text, match)
+    said = match[3].split(" [INVALID_ARGUMENT]")[0]
+    if undeclared := _UNDECLARED.search(said):
+        return _unknown(text, undeclared[1], offset, leaves)
+    if overload := _OVERLOAD.search(said):
+        return _mixed(text, overload[1], overload[2], offset, tree, leaves)
+    if "operand of a select operation" in said:
+        return Trouble(offset, 1, "E202", "a value has no fields of its own", "compare the leaf itself")
+    return Trouble(offset, 1, "E202", said)
+
+
+def _unknown(text: str, path: str, offset: int, leaves: Mapping[str, Leaf]) -> Trouble:
+    start = offset - path.rfind(".") if "." in path else offset
+    if not text.startswith(path, max(start, 0)):
+        start = max(text.find(path), 0)
+    group = path.split(".", 1)[0]
+    near = nearest(path, leaves, count=3)
+    if not near:
+        near = sorted(name for name in leaves if name.startswith(f"{group}."))[:8]
+    if not near and group in {"e", "facts"}:
+        fix = "e is there for event triggers and in where" if group == "e" else "declare it under facts"
+    else:
+        fix = f"write {one_of(near)}" if near else f"write a field of {one_of(sorted({name.split('.', 1)[0] for name in leaves}))}"
+    return Trouble(max(start, 0), len(path), "E201", f"unknown field {path}", fix)
+
+
+_SIGNS = {"@in": "in", "_[_]": "[]", "_?_:_": "?:"}
+
+
+def _mixed(text: str, operator: str, types: str, offset: int, tree: Tree, leaves: Mapping[str, Leaf]) -> Trouble:
+    sign = _SIGNS.get(operator, operator.strip("_"))
+    spoken = [_SPOKEN.get(kind.split("(")[0], kind) for kind in types.split(", ")]
+    node = next((one for one in tree.root.walk() if one.kind == "call" and one.value == operator and one.offset == offset), None)
+    if node is None or len(node.children) != 2:
+        return Trouble(offset, len(sign), "E202", f"{sign} does not take {' and '.join(spoken)}")
+    left, right = node.children
+    (start, _), (_, end) = _span(left, text), _span(right, text)
+    for literal, other, kind in ((right, left, types.split(", ")[0]), (left, right, types.split(", ")[-1])):
+        if literal.kind == "const" and isinstance(literal.value, int) and kind == "double" and not isinstance(literal.value, bool):
+            said = text[slice(*_span(literal, text))]
+            other_text = text[slice(*_span(other, text))]
+            return Trouble(
+                start,
+                end - start,
+                "E202",
+                f"{other_text} is a double, {said} is an int",
+                f"write {said}.0   (footfall campaign lint --fix does it)",
+                "CEL does not mix the two",
+                (*_span(literal, text), f"{said}.0"),
+            )
+    texts = [text[slice(*_span(child, text))] for child in (left, right)]
+    what = f"{texts[0]} is {spoken[0]}, {texts[1]} is {spoken[-1]}" if len(spoken) == 2 else f"{sign} does not fit"
+    return Trouble(start, end - start, "E202", what, f"give {sign} two of one type", f"{sign} does not take them")
+
+
+def _span(node: Node, text: str) -> tuple[int, int]:
+    """Where a node's text starts and ends, as near as its parts tell."""
+    if node.path is not None:
+        path = node.path
+        start = node.offset - path.rfind(".") if node.kind == "select" else node.offset
+        return start, start + len(path)
+    if node.kind == "const":
+        found = _LITERAL.match(text, node.offset)
+        return node.offset, found.end() if found else node.offset + 1
+    spans = [_span(child, text) for child in node.children if node.kind != "loop"] or [(node.offset, node.offset + 1)]
+    start = min(node.offset, *(span[0] for span in spans))
+    if node.kind == "call" and str(node.value).isidentifier() and text[node.offset : node.offset + 1] == "(":
+        start = min(start, max(node.offset - len(str(node.value)), 0))
+    end = max(node.offset + 1, *(span[1] for span in spans))
+    if text[end : end + 1] in {")", "]"}:
+        end += 1
+    return start, end
+
+
+def all_reads(clauses: Iterable[Clause]) -> dict[str, frozenset[str]]:
+    """Leaves that clauses read, in order of first use, with the purposes of each."""
+    return {leaf: purposes for clause in clauses for leaf, purposes in clause.needs.items()}
