@@ -153,10 +153,10 @@ class Profile(Record, frozen=True, kw_only=True):
     person_id: Text
     version: Long
     segments: list[Text]
-    tier: Text | None
+    tier: Text | None = None
     traits: list[Trait]
     scores: dict[str, Text]
-    last_receipt_at: Instant | None
+    last_receipt_at: Instant | None = None
     rule_version: Text
 
 
@@ -181,7 +181,7 @@ class Score(Record, frozen=True, kw_only=True):
     """A model's word on one person at one trigger, 0..1."""
 
     person_id: Text
-    visit_id: Text | None
+    visit_id: Text | None = None
     model: Text
     model_version: Text
     score: Double
@@ -244,18 +244,18 @@ class Command(Record, frozen=True, kw_only=True):
     campaign_version: Text
     step: Text
     decision_id: Text
-    anchor_id: Text | None
-    visit_id: Text | None
+    anchor_id: Text | None = None
+    visit_id: Text | None = None
     channel: Channel
     target_id: Text
     template_id: Text
     locale: Text
     params: dict[str, Text]
     purpose: Text
-    consent_epoch: Text | None
-    waits_for: Text | None
+    consent_epoch: Text | None = None
+    waits_for: Text | None = None
     while_present: Flag
-    not_before: Instant | None
+    not_before: Instant | None = None
     expires_at: Instant
     priority: Int
 

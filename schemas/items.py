@@ -6,6 +6,7 @@ where its cause stood. So the order of a flow's output is the order of its input
 
 import msgspec
 
+from schemas.texts import Delivered
 from schemas.types import AnyRecord
 
 
@@ -54,6 +55,15 @@ class Event(msgspec.Struct, frozen=True):
     offset: int = -1
     index: int | None = None
     raw: bytes = b""
+
+
+class DataKey(msgspec.Struct, frozen=True):
+    """The key that an identifier's contact points are sealed under, itself sealed under the deployment's."""
+
+    number: int
+    clock: int
+    identifier: str
+    wrapped: bytes
 
 
 class Fix(msgspec.Struct, frozen=True, gc=False):
@@ -147,7 +157,7 @@ class Tally(msgspec.Struct, frozen=True, gc=False):
     count: int
 
 
-Item = Heard | Tick | Event | Fix | Due | Watermark | Occupied | Linked | Touched | Tally
+Item = Heard | Tick | Event | DataKey | Fix | Due | Watermark | Occupied | Linked | Touched | Tally | Delivered
 
 
 class Batch(msgspec.Struct):

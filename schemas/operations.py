@@ -29,7 +29,7 @@ class DeadLetter(Record, frozen=True, kw_only=True):
     stage: Stage
     reason: RefusalReason
     detail: Text
-    payload: Blob | None
+    payload: Blob | None = None
     payload_size: Int
     payload_sha256: Blob
     attempts: Int
@@ -44,7 +44,7 @@ class Late(Record, frozen=True, kw_only=True):
     origin_topic: Text
     origin_partition: Int
     origin_offset: Long
-    subject_id: Text | None
+    subject_id: Text | None = None
     late_by_us: Long
     watermark: Instant
     payload: Blob

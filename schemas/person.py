@@ -1,14 +1,30 @@
 """What the cores that work on one person hand each other: consents, ways to reach her, fact reads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import msgspec
 
-from schemas.items import Person
+from schemas.items import Event, Person
 from schemas.types import AnyRecord
 
 GRANTED, DENIED, WITHDRAWN, EXPIRED, UNSET = "GRANTED", "DENIED", "WITHDRAWN", "EXPIRED", "UNSET"
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """What a derived record takes its place and times from: an event, or a timer at its due instant."""
+
+    number: int
+    clock: int
+    event_time: int
+    ingest_time: int
+    site_id: str = ""
+
+    @classmethod
+    def of(cls, event: Event) -> "Cause":
+        """The cause that an event is."""
+        record = event.record
+        return cls(event.number, event.clock, record.event_time, record.ingest_time, record.site_id)
 
 
 class Consents(msgspec.Struct, frozen=True):
@@ -37,6 +53,13 @@ class Consents(msgspec.Struct, frozen=True):
     def may_contact(self, channel: str) -> str:
         """State of `contact` for a channel (case does not matter)."""
         return self.contact.get(channel.lower(), self.contact_any)
+
+
+def usable(person: Person, consents: Consents) -> Person:
+    """The person as facts may be read of her: members joined by inference only where `linking` is granted."""
+    if consents.granted("linking") or not any(member.inferred for member in person.members):
+        return person
+    return msgspec.structs.replace(person, members=tuple(one for one in person.members if not one.inferred))
 
 
 class Reach(msgspec.Struct, frozen=True):
@@ -85,9 +108,18 @@ class Plan(Protocol):
 class People(Protocol):
     """What segments and decisions may ask about a person, as of the event being worked on."""
 
-    def person_of(self, member: str) -> Person | None: ...
-    def tier(self, person: Person) -> str | None: ...
-    def traits(self, person: Person) -> Mapping[str, str]: ...
+    def person_of(self, member: str) -> Person | None:
+        """The person an identifier belongs to."""
+        ...
+
+    def tier(self, person: Person) -> str | None:
+        """Her tier, in lower case."""
+        ...
+
+    def traits(self, person: Person) -> Mapping[str, str]:
+        """Her traits by name."""
+        ...
+
     def fact(self, person: Person, aggregate: str, key: str, at: int) -> int | float | str | None:
         """Value of an aggregate at `at` µs; sums of amounts in main units, missing history is 0 or None."""
         ...
@@ -100,5 +132,14 @@ class People(Protocol):
         """When the aggregate next changes by itself (its oldest event leaves), or None."""
         ...
 
-    def consents(self, person: Person, at: int) -> Consents: ...
-    def reach(self, person: Person) -> list[Reach]: ...
+    def consents(self, person: Person, at: int) -> Consents:
+        """What she has agreed to, over all members."""
+        ...
+
+    def reach(self, person: Person) -> list[Reach]:
+        """Her newest verified contact point of each kind."""
+        ...
+
+    def next_change(self, person: Person, facts: Iterable[tuple[str, str]], at: int) -> int | None:
+        """When any of these facts (aggregate, key), or a consent, next changes by itself after `at`, or None."""
+        ...

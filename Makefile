@@ -1,0 +1,43 @@
+# Footfall. `make demo` and `make test` are all a newcomer needs; each target sets up what it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+help:  ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: $(STAMP)  ## make .venv with python3.12 or python3.11 and install what the lock names
+
+$(STAMP): requirements.lock pyproject.toml
+	@python=$$(bash .ci/python) || exit 1; \
+	echo "setting up .venv with $$($$python --version) (about a minute, once)"; \
+	rm -rf .venv && $$python -m venv .venv && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable . && \
+	touch $(STAMP)
+
+demo: $(STAMP)  ## see "Hi Ana" appear: a simulated shop, live, for a minute
+	@$(BIN)/footfall demo $(ARGS)
+
+test: $(STAMP)  ## run the whole everyday suite
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+check: $(STAMP)  ## style, types, who imports whom, schemas, lock
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/footfall schemas check
+	@if grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock; then echo "requirements.lock must name no index host"; exit 1; fi
+
+bench: $(STAMP)  ## measure throughput and latency (B=short for the form that CI runs)
+	$(BIN)/python -m benchmarks $(B) $(ARGS)
+
+lock: $(STAMP)  ## compile requirements.lock (on python3.11, so that it installs on 3.12 too)
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra dev --output-file requirements.lock pyproject.toml
+
+clean:  ## remove .venv
+	rm -rf .venv
+
+.PHONY: help setup demo test check bench lock clean

@@ -1,0 +1,269 @@
+"""`footfall.toml`: every setting with its default, unit and meaning, and what is said when one is wrong."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+from rapidfuzz import process
+
+from schemas.durations import DurationFault, parse
+from schemas.rows import BadShape, instant, unwrapped
+
+
+class WrongUse(Exception):
+    """Settings, rules, venue or input that are refused before any work: exit code 2."""
+
+
+class Duration(msgspec.Struct, frozen=True):
+    """A length of time as it is written, and in µs."""
+
+    text: str
+    us: int
+
+
+def span(text: str) -> Duration:
+    """A duration from its text."""
+    return Duration(text, parse(text))
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the file."""
+
+
+class SiteSettings(_Section, frozen=True, kw_only=True):
+    """Where this runs."""
+
+    id: Annotated[str | None, Meta(description="Id of the site; left out: that of the venue file")] = None
+
+
+class PseudonymSettings(_Section, frozen=True, kw_only=True):
+    """The key that identifiers are hashed with."""
+
+    key_file: Annotated[str | None, Meta(description="File that holds the key, at most 64 bytes")] = None
+    key_version: Annotated[int, Meta(description="Version of the key, written into every token", ge=1)] = 1
+
+
+class TechSettings(_Section, frozen=True, kw_only=True):
+    """Parameters of presence for one technology; left out: those of the table of technologies."""
+
+    reorder: Annotated[Duration | None, Meta(description="How long readings wait for earlier ones")] = None
+    enter_margin_m: Annotated[float | None, Meta(description="Metres inside the edge before a fix is in", ge=0)] = None
+    enter_confirm: Annotated[Duration | None, Meta(description="How long it must be in")] = None
+    enter_fixes: Annotated[int | None, Meta(description="How many fixes must be in", ge=1)] = None
+    exit_margin_m: Annotated[float | None, Meta(description="Metres outside the edge before a fix is out", ge=0)] = None
+    exit_confirm: Annotated[Duration | None, Meta(description="How long it must be out")] = None
+    exit_fixes: Annotated[int | None, Meta(description="How many fixes must be out", ge=1)] = None
+    gap: Annotated[Duration | None, Meta(description="Silence that ends a stay")] = None
+    fresh: Annotated[Duration | None, Meta(description="Silence in which a dwell still fires")] = None
+    edge_max: Annotated[Duration | None, Meta(description="How long fixes on the edge carry a stay")] = None
+    acc_cap_m: Annotated[float | None, Meta(description="Most of a claimed accuracy that is believed", ge=0)] = None
+    takeover_margin_m: Annotated[float | None, Meta(description="How much deeper a challenger must be", ge=0)] = None
+    max_dwell: Annotated[Duration | None, Meta(description="Longest stay; then the tag lies on a shelf")] = None
+
+
+TECHNOLOGIES = ("UWB", "BLE_AOA", "CAMERA", "GNSS")
+
+
+class PresenceSettings(_Section, frozen=True, kw_only=True):
+    """Stays: defaults for every technology, and one table for each that differs."""
+
+    strict_zones: Annotated[bool, Meta(description="A zone too small for its technology stops the start")] = False
+    reorder: Annotated[
+        Duration | Literal["auto"], Meta(description="How long readings wait for earlier ones; auto follows the source")
+    ] = "auto"
+    uwb: TechSettings = TechSettings()
+    ble_aoa: TechSettings = TechSettings()
+    camera: TechSettings = TechSettings()
+    gnss: TechSettings = TechSettings()
+
+    def of(self, tech: str) -> dict[str, Any]:
+        """Overrides for a technology, by the names of `schemas.venue.Dwelling`."""
+        section = getattr(self, tech.lower(), None)
+        if not isinstance(section, TechSettings):
+            return {}
+        found: dict[str, Any] = {}
+        for name in section.__struct_fields__:
+            value = getattr(section, name)
+            if isinstance(value, Duration):
+                found[f"{name}_us"] = value.us
+            elif value is not None:
+                found[name] = value
+        return found
+
+
+class IdentitySettings(_Section, frozen=True, kw_only=True):
+    """How identifiers become persons."""
+
+    max_neighbours: Annotated[int, Meta(description="Stronger identifiers beyond which one is a hub", ge=2)] = 24
+    max_candidates: Annotated[int, Meta(description="Candidates of one namespace beyond which one is shared", ge=1)] = 6
+
+
+class CampaignSettings(_Section, frozen=True, kw_only=True):
+    """Where the rules lie, beside the settings file."""
+
+    dir: Annotated[str, Meta(description="Folder of campaign files")] = "campaigns"
+    segments: Annotated[str, Meta(description="Folder of segment files")] = "segments"
+    templates: Annotated[str, Meta(description="Folder of template files")] = "templates"
+    stale_after: Annotated[Duration, Meta(description="Age at which a trigger no longer speaks to people")] = span("10s")
+
+
+class ModelSettings(_Section, frozen=True, kw_only=True):
+    """Where models lie."""
+
+    dir: Annotated[str | None, Meta(description="Folder models/<name>/<version>; left out: the shipped ones")] = None
+
+
+class InputSettings(_Section, frozen=True, kw_only=True):
+    """What is believed of the input."""
+
+    until: Annotated[str, Meta(description="Event times from here on are refused, RFC 3339 or a date")] = "2090-01-01"
+
+
+class StateSettings(_Section, frozen=True, kw_only=True):
+    """Where state is kept."""
+
+    backend: Annotated[Literal["memory", "rocksdb"], Meta(description="memory, or rocksdb on disk")] = "memory"
+    dir: Annotated[str, Meta(description="Folder of the state, for rocksdb")] = "state"
+    sync: Annotated[bool, Meta(description="Sync every commit, so that a power cut loses nothing")] = True
+
+
+class EngineSettings(_Section, frozen=True, kw_only=True):
+    """How the engine runs."""
+
+    epoch: Annotated[Duration, Meta(description="Length of an epoch: what a restart replays at most")] = span("10s")
+    shards: Annotated[int, Meta(description="Virtual shards, fixed for the life of the state", ge=1, le=1)] = 1
+
+
+class SimulateSettings(_Section, frozen=True, kw_only=True):
+    """The simulated shop of the demo."""
+
+    seed: Annotated[int, Meta(description="Seed of the simulated shop", ge=0)] = 7
+
+
+class Settings(_Section, frozen=True, kw_only=True):
+    """All settings of a deployment."""
+
+    site: SiteSettings = SiteSettings()
+    pseudonym: PseudonymSettings = PseudonymSettings()
+    presence: PresenceSettings = PresenceSettings()
+    identity: IdentitySettings = IdentitySettings()
+    campaigns: CampaignSettings = CampaignSettings()
+    model: ModelSettings = ModelSettings()
+    input: InputSettings = InputSettings()
+    state: StateSettings = StateSettings()
+    engine: EngineSettings = EngineSettings()
+    simulate: SimulateSettings = SimulateSettings()
+
+    @property
+    def until_us(self) -> int:
+        """`[input] until` in µs."""
+        return instant(f"{self.input.until}T00:00:00Z" if len(self.input.until) == 10 else self.input.until)
+
+
+def _place(text: str, section: list[str], key: str | None) -> int:
+    """Line of a key in the file, or of its table, from 1."""
+    wanted, at = ".".join(section), ""
+    found = 1
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
+            at = header[1].replace(" ", "")
+            if at == wanted or (key and at == f"{wanted}.{key}".strip(".")):
+                found = number
+        elif at == wanted and key and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line):
+            return number
+    return found
+
+
+def _wrong(path: Path, text: str, section: list[str], key: str | None, what: str) -> WrongUse:
+    return WrongUse(f"{path}:{_place(text, section, key)}: {what}")
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """Convert one value by its annotation; raises ValueError that says what was expected."""
+    bounds = [part for part in get_args(hint)[1:] if isinstance(part, Meta)] if get_origin(hint) is Annotated else []
+    inner = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    first, _ = unwrapped(inner)
+    if first is Duration:
+        if value == "auto" and "auto" in str(inner):
+            return value
+        try:
+            return span(value)
+        except (DurationFault, TypeError, AttributeError) as error:
+            raise ValueError('must be a duration such as "45s"') from error
+    try:
+        return msgspec.convert(value, Annotated[(inner, *bounds)] if bounds else inner)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)[:1].lower() + str(error)[1:]) from error
+
+
+def _built(kind: type[msgspec.Struct], found: dict[str, Any], path: Path, text: str, at: list[str]) -> Any:
+    hints = get_type_hints(kind, include_extras=True)
+    values = {}
+    for key, value in found.items():
+        if key not in hints:
+            near = process.extractOne(key, list(hints), score_cutoff=50)
+            hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(hints)}"
+            name = f"[{'.'.join([*at, key])}]" if isinstance(value, dict) else f"{key} in [{'.'.join(at)}]"
+            raise _wrong(path, text, at, key, f"unknown setting {name}{hint}")
+        hint = hints[key]
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            if not isinstance(value, dict):
+                raise _wrong(path, text, at, key, f"{key} must be a table [{'.'.join([*at, key])}]; got {value!r}")
+            values[key] = _built(hint, value, path, text, [*at, key])
+            continue
+        try:
+            values[key] = _value(hint, value)
+        except ValueError as error:
+            raise _wrong(path, text, at, key, f"{key} in [{'.'.join(at)}] {error}; got {value!r}") from error
+    return kind(**values)
+
+
+def load(path: Path | None) -> Settings:
+    """Read a settings file; None is all defaults.
+
+    Raises:
+        WrongUse: with file, line, what was expected, what was found, and the nearest legal key.
+    """
+    if path is None:
+        return Settings()
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise WrongUse(f"{path}: settings must be readable; {error.strerror}") from error
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise WrongUse(f"{path}: settings must be TOML; {error}") from error
+    settings: Settings = _built(Settings, found, path, text, [])
+    try:
+        _ = settings.until_us
+    except BadShape as error:
+        raise _wrong(path, text, ["input"], "until", f"until in [input] {error}; got {settings.input.until!r}") from error
+    return settings
+
+
+def described() -> list[tuple[str, str, str, str]]:
+    """Every setting as (section, key, default, meaning)."""
+    rows: list[tuple[str, str, str, str]] = []
+
+    def walk(kind: type[msgspec.Struct], at: str) -> None:
+        for field in msgspec.structs.fields(kind):
+            hint = get_type_hints(kind, include_extras=True)[field.name]
+            if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+                walk(hint, f"{at}.{field.name}".strip("."))
+                continue
+            default = field.default.text if isinstance(field.default, Duration) else field.default
+            meta = next(part for part in get_args(hint) if isinstance(part, Meta))
+            rows.append((at, field.name, "" if default is None else str(default), str(meta.description)))
+
+    walk(Settings, "")
+    return rows
+
+
+def is_ci() -> bool:
+    """Whether nobody watches: no live picture then."""
+    return bool(os.environ.get("CI"))
