@@ -50,7 +50,7 @@ FEATURES: tuple[Feature, ...] = (
         ("category_dwell_s_30d", "s", "30 d", "0", "time in zones of the trigger's category, open stays included"),
         ("visit_s", "s", "store visit", "NaN", "time since the store visit began: stays less than 30 min apart"),
         ("zones_visit", "count", "store visit", "0", "different zones of this store visit"),
-        ("visits_90d", "count", "90 d", "0", "store visits that began in the window, this one included"),
+        ("visits_90d", "count", "90 d", "0", "store visits with a stay that began in the window, this one included"),
     ),
     *_group(
         WEB,
