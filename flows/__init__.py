@@ -1,0 +1,1 @@
+"""Sentences: what happens, in order, and the program around it."""

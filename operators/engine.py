@@ -19,6 +19,15 @@ Stamp = Callable[[], int]
 """The wall clock of the process in µs, handed in by the ports; only latency is measured with it."""
 
 
+class Steps(Protocol):
+    """What the ports lend to every step."""
+
+    @property
+    def opened(self) -> Callable[[str], Opened]: ...
+    @property
+    def stamp(self) -> Stamp: ...
+
+
 class Core(Protocol):
     """What a step does: items in merged order in, items out. It keeps its memory in the tables it was given."""
 
@@ -32,7 +41,9 @@ class Shard(StatefulBatchLogic[Batch, Batch, Token]):
     input: a drain is no end of a stay.
     """
 
-    def __init__(self, name: str, made: Callable[[Tables], Core], opened: Opened, stamp: Stamp, resume: Token | None) -> None:
+    def __init__(
+        self, name: str, made: Callable[[Tables], Core], opened: Opened, stamp: Stamp, resume: Token | None
+    ) -> None:
         self._name, self._made, self._stamp, self._resume = name, made, stamp, resume
         self._tables = Tables(opened())
         self._tables.store.claim(resume)
@@ -61,19 +72,16 @@ class Shard(StatefulBatchLogic[Batch, Batch, Token]):
         return self._resume if self._core is None else self._tables.commit()
 
 
-def stateful(
-    step_id: str, up: KeyedStream[Batch], made: Callable[[Tables], Core], *, opened: Opened, stamp: Stamp
-) -> KeyedStream[Batch]:
-    """Run a core behind a step id; the id keys the recovery state and never changes.
+def step(step_id: str, up: KeyedStream[Batch], made: Callable[[Tables], Core], ports: Steps) -> KeyedStream[Batch]:
+    """Run a core as a step of a flow.
 
     Args:
-        step_id: public name of the step.
+        step_id: public name of the step; it keys the recovery state and never changes.
         up: micro-batches by shard, in merged order.
         made: builds the core over its tables.
-        opened: makes the step's store.
-        stamp: wall clock for stage latency.
+        ports: opens the step's store, and reads the wall clock for its latency.
 
     Returns:
         The micro-batches, each with what the step derived.
     """
-    return op.stateful_batch(step_id, up, partial(Shard, step_id, made, opened, stamp))
+    return op.stateful_batch(step_id, up, partial(Shard, step_id, made, ports.opened(step_id), ports.stamp))

@@ -81,9 +81,11 @@ def incompatible(old: Any, new: Any, at: str = "") -> list[str]:
             return _records(old, new, at)
         if kind == "enum":
             kept = new["symbols"][: len(old["symbols"])]
-            return [] if kept == old["symbols"] or old["symbols"][: len(new["symbols"])] == new["symbols"] else [
-                f"{at}: symbols may only be appended"
-            ]
+            return (
+                []
+                if kept == old["symbols"] or old["symbols"][: len(new["symbols"])] == new["symbols"]
+                else [f"{at}: symbols may only be appended"]
+            )
         if kind == "array":
             return incompatible(old["items"], new["items"], f"{at}[]")
         if kind == "map":

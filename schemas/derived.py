@@ -18,12 +18,8 @@ AssignmentState = Annotated[str, symbols("AssignmentState", "CANDIDATE CONFIRMED
 ChangeKind = Annotated[str, symbols("ChangeKind", "MERGE SPLIT REANCHOR ALIAS ERASE")]
 SegmentKind = Annotated[str, symbols("SegmentKind", "ENTERED LEFT")]
 SegmentCause = Annotated[str, symbols("SegmentCause", "EVENT TIME MERGE SPLIT RULE")]
-DecisionCause = Annotated[
-    str, symbols("DecisionCause", "TRIGGER IDENTIFIED CONSENT_GIVEN HOLD_ENDED STOCK_KNOWN")
-]
-TriggerKind = Annotated[
-    str, symbols("TriggerKind", "DWELL ENTERED EXITED EVENT SEQUENCE ABSENCE SEGMENT IDENTIFIED")
-]
+DecisionCause = Annotated[str, symbols("DecisionCause", "TRIGGER IDENTIFIED CONSENT_GIVEN HOLD_ENDED STOCK_KNOWN")]
+TriggerKind = Annotated[str, symbols("TriggerKind", "DWELL ENTERED EXITED EVENT SEQUENCE ABSENCE SEGMENT IDENTIFIED")]
 Verdict = Annotated[str, symbols("Verdict", "FIRED SUPPRESSED HELD_OUT OUTRANKED NOT_MATCHED")]
 DecisionReason = Annotated[
     str,

@@ -229,8 +229,7 @@ def reader(record: type[msgspec.Struct]) -> Callable[[Any], tuple[Any, int]]:
         Oversize: beyond the limits.
     """
     plan = [
-        (field.name, _converter(hints(record)[field.name]), field.required)
-        for field in msgspec.structs.fields(record)
+        (field.name, _converter(hints(record)[field.name]), field.required) for field in msgspec.structs.fields(record)
     ]
     names = frozenset(name for name, _, _ in plan)
 
@@ -295,9 +294,7 @@ def _fields(record: type[msgspec.Struct]) -> Convert:
     plan = [(name, _writer(hint)) for name, hint in hints(record).items()]
 
     def row(value: Any) -> dict[str, Any]:
-        return {
-            name: getattr(value, name) if write is None else write(getattr(value, name)) for name, write in plan
-        }
+        return {name: getattr(value, name) if write is None else write(getattr(value, name)) for name, write in plan}
 
     return row
 
@@ -316,5 +313,3 @@ def to_line(record: AnyRecord) -> bytes:
 def from_line(record: type[AnyRecord], line: bytes) -> Any:
     """Read back what `to_line` wrote."""
     return reader(record)(loads(line))[0]
-
-

@@ -1,0 +1,327 @@
+"""The command line. Exit codes: 0 done, 1 the work failed, 2 wrong use (refused before any work).
+
+`--json` goes to stdout and nothing else does; everything else goes to stderr.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from flows.settings import WrongUse
+
+app = typer.Typer(
+    name="footfall",
+    help="Turns what a shop hears into what a shop does, while the customer is still standing there.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+schemas_app = typer.Typer(help="The contract: topics and their records.", no_args_is_help=True)
+campaign_app = typer.Typer(help="Check campaigns, and ask why somebody got one, or did not.", no_args_is_help=True)
+identity_app = typer.Typer(help="What an identifier is called inside.", no_args_is_help=True)
+train_app = typer.Typer(help="Train models on a replay.", no_args_is_help=True)
+letters_app = typer.Typer(help="Refused messages: open them for repair.", no_args_is_help=True)
+app.add_typer(schemas_app, name="schemas")
+app.add_typer(campaign_app, name="campaign")
+app.add_typer(identity_app, name="identity")
+app.add_typer(train_app, name="train")
+app.add_typer(letters_app, name="dead-letter")
+err = Console(stderr=True, highlight=False)
+
+
+class FlowName(StrEnum):
+    """Flows that can be replayed."""
+
+    presence = "presence"
+    activation = "activation"
+    store = "store"
+
+
+class Format(StrEnum):
+    """How topics are written."""
+
+    jsonl = "jsonl"
+    avro = "avro"
+
+
+class Order(StrEnum):
+    """How rows are merged."""
+
+    ingest = "ingest"
+    event = "event"
+
+
+class End(StrEnum):
+    """What the end of a replay closes."""
+
+    close = "close"
+    keep = "keep"
+    all = "all"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default: footfall.toml of the input.")]
+In = Annotated[Path, typer.Option("--in", help="Directory to read.")]
+Out = Annotated[Path, typer.Option("--out", help="Directory to write.")]
+
+
+def _json(value: Any) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Any]:
+    """A progress bar on a terminal; nothing elsewhere."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@app.command()
+def demo(
+    headless: Annotated[bool, typer.Option("--headless", help="No picture.")] = False,
+    seconds: Annotated[int, typer.Option(min=5, help="How long the shop is open.")] = 60,
+    forever: Annotated[bool, typer.Option("--forever", help="Until Ctrl-C.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Another simulated shop.")] = None,
+    as_json: Json = False,
+) -> None:
+    """See "Hi Ana" appear: a simulated shop, live, with no services.
+
+    Example: footfall demo --headless --seconds 20 --json
+    """
+    from flows.demo import run
+
+    summary = run(seconds=None if forever else seconds, seed=seed, headless=headless or as_json, quiet=as_json)
+    if as_json:
+        _json(summary)
+
+
+@app.command()
+def replay(
+    source: In,
+    out: Out,
+    flow: Annotated[FlowName, typer.Option(help="Which flow.")] = FlowName.store,
+    fmt: Annotated[Format, typer.Option("--format", help="How topics are written.")] = Format.jsonl,
+    order: Annotated[Order, typer.Option(help="Merge rows as they were heard, or as they happened.")] = Order.ingest,
+    end: Annotated[
+        End, typer.Option(help="close: stays end as in silence; keep: nothing; all: timers ring too.")
+    ] = End.close,
+    deliver: Annotated[bool, typer.Option("--deliver", help="Write delivered.jsonl: it holds personal text.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Run a flow over a directory of topics; the same bytes every time.
+
+    Example: footfall replay --in flows/example/day --out out --deliver
+    """
+    from flows.replay import Options
+    from flows.replay import replay as run
+
+    options = Options(
+        source=source,
+        out=out,
+        flow=flow.value,
+        format=fmt.value,
+        order=order.value,
+        end=end.value,
+        deliver=deliver,
+        config=config,
+    )
+    with _bar("replay") as progress:
+        summary = run(options, progress)
+    if as_json:
+        _json(summary)
+        return
+    table = Table("topic", "read", "applied", "duplicate", "late", "dead", title=f"{flow.value}: rows in")
+    for topic, fates in summary["in"].items():
+        table.add_row(topic, *(f"{fates[name]:,}" for name in ("read", "applied", "duplicate", "late", "dead")))
+    err.print(table)
+    table = Table("topic", "rows", title=f"rows out, in {out}")
+    for topic, rows in summary["out"].items():
+        table.add_row(topic, f"{rows:,}")
+    err.print(table)
+    err.print(f"{summary['seconds']} s, {summary['events_per_s']:,} events/s; summary.json holds the digests")
+
+
+@app.command()
+def simulate(
+    out: Out,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the shop.")] = 7,
+    minutes: Annotated[int, typer.Option(min=1, help="Minutes of the shop's day.")] = 10,
+) -> None:
+    """Write a replay directory of a simulated shop.
+
+    Example: footfall simulate --seed 7 --minutes 10 --out day
+    """
+    from flows.simulate import write_directory
+
+    with _bar("simulate") as progress:
+        write_directory(out, seed=seed, minutes=minutes, progress=progress)
+    err.print(f"{out}: try  footfall replay --in {out} --out {out}-out --deliver")
+
+
+@app.command()
+def settings(
+    config: Annotated[Path | None, typer.Option("--config", help="Check this settings file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print every setting with its default, unit and meaning; with --config, check a file.
+
+    Example: footfall settings --config footfall.toml
+    """
+    from flows.settings import described, load
+
+    load(config)
+    rows = described()
+    if as_json:
+        _json([dict(zip(("section", "key", "default", "meaning"), row, strict=True)) for row in rows])
+        return
+    table = Table("section", "key", "default", "meaning")
+    for row in rows:
+        table.add_row(f"[{row[0]}]".replace("[", r"\["), *row[1:])
+    err.print(table)
+
+
+@schemas_app.command("check")
+def schemas_check() -> None:
+    """Compare structs, .avsc files, released versions and their corpus; needs no network.
+
+    Example: footfall schemas check
+    """
+    from schemas.check import faults
+
+    found = faults()
+    for fault in found:
+        err.print(fault, soft_wrap=True)
+    if found:
+        raise typer.Exit(1)
+    err.print("schemas agree with their files, with every released version and with the corpus")
+
+
+@campaign_app.command("lint")
+def lint(
+    directory: Annotated[
+        Path, typer.Argument(help="Directory with campaigns/, segments/, templates/ and venue.geojson.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Check a set of rules as a start does; each campaign as one sentence.
+
+    Example: footfall campaign lint flows/example
+    """
+    from flows.deployment import lint as checked
+
+    faults, sentences = checked(directory)
+    if as_json:
+        _json({"faults": [fault.as_json() for fault in faults], "sentences": sentences})
+    else:
+        for fault in faults:
+            err.print(str(fault), soft_wrap=True, markup=False)
+        for name, sentence in sentences.items():
+            err.print(f"{name}: {sentence}", soft_wrap=True, markup=False)
+    if any(fault.refuses for fault in faults):
+        raise typer.Exit(1)
+
+
+@campaign_app.command("explain")
+def explain(
+    source: Annotated[Path, typer.Option("--in", help="Out directory of a replay.")],
+    person: Annotated[str, typer.Option(help="Raw identifier, namespace:value, or a token.")],
+    at: Annotated[str, typer.Option(help="When: RFC 3339, or HH:MM of the shop's day.")],
+    campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Say in words why a person got an action, or why not, from the records.
+
+    Example: footfall campaign explain --in out --person loyalty:ana-card --at 17:01
+    """
+    from flows.explain import explained
+
+    answer = explained(source, person=person, at=at, campaign=campaign, config=config)
+    if as_json:
+        _json(answer)
+    else:
+        sys.stdout.write(answer["text"] + "\n")
+
+
+@identity_app.command("token")
+def token(
+    identifier: Annotated[str, typer.Argument(help="namespace:raw")],
+    config: Annotated[Path | None, typer.Option("--config", help="Settings file that names the key.")] = None,
+) -> None:
+    """Print what an identifier is called inside.
+
+    Example: footfall identity token tag:ana-tag
+    """
+    from flows.deployment import hasher
+
+    hashed, example = hasher(config)
+    if example:
+        err.print("using the published example key: not for production")
+    sys.stdout.write(hashed(identifier) + "\n")
+
+
+@train_app.command("intent")
+def train_intent(
+    source: In,
+    out: Out,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Train the intent model on a replay directory; the same bytes every time.
+
+    Example: footfall train intent --in history --out models
+    """
+    from flows.train import train
+
+    with _bar("train") as progress:
+        report = train(source, out, seed=seed, progress=progress)
+    if as_json:
+        _json(report)
+    else:
+        err.print(f"{report['path']}: {report['rows']:,} rows, AUC {report['metrics']['auc']:.3f} on the newest")
+
+
+@letters_app.command("export")
+def export(
+    source: Annotated[Path, typer.Option("--in", help="An ops.dead-letter file.")],
+    out: Out,
+    config: Config = None,
+) -> None:
+    """Open the payloads of dead letters with the deployment key, one file a topic, for repair and re-feeding.
+
+    Example: footfall dead-letter export --in out/ops.dead-letter.jsonl --out repair
+    """
+    from flows.letters import exported
+
+    for topic, rows in exported(source, out, config=config).items():
+        err.print(f"{out / topic}.jsonl: {rows:,} rows")
+
+
+def main() -> None:
+    """Run the command line with exit codes that mean something."""
+    from operators.rules.faults import RulesRefused
+    from operators.venue import VenueFault
+    from schemas.pseudonym import BadIdentifier
+
+    try:
+        app()
+    except (WrongUse, BadIdentifier, VenueFault, RulesRefused) as refused:
+        err.print(str(refused), soft_wrap=True, markup=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

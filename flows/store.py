@@ -1,0 +1,23 @@
+"""Store: a whole shop in one process, from a position to "Hi Ana"; no cloud in the path."""
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from flows.deployment import Deployment
+from flows.ports import Ports
+from operators.engine import step
+
+
+def store(deployment: Deployment, ports: Ports) -> Dataflow:
+    """Wire the flow between `ports`; nothing is opened and nothing runs here."""
+    flow = Dataflow("store")
+    heard = op.input("topics", flow, ports.topics)
+    decoded = step("decode", heard, deployment.decode, ports)
+    admitted = step("admit", decoded, deployment.admit, ports)
+    dwelt = step("dwell", admitted, deployment.dwell, ports)
+    occupied = step("occupancy", dwelt, deployment.occupancy, ports)
+    stitched = step("stitch", occupied, deployment.stitch, ports)
+    decided = step("person", stitched, deployment.person, ports)
+    delivered = step("deliver", decided, deployment.deliver, ports)
+    op.output("records", delivered, ports.records)
+    return flow

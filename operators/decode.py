@@ -1,0 +1,312 @@
+"""Decode: what was heard becomes a record whose identifiers are tokens, or a dead letter with a reason.
+
+Nothing behind this step sees a raw identifier or a plain name: both end here.
+"""
+
+import re
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from operators.state.store import Table, Tables
+from schemas import ids
+from schemas.codec import BadFraming, Undecodable, decode_datum, unframed
+from schemas.items import DataKey, Event, Heard, Item, Tally
+from schemas.letters import Sealed, letter
+from schemas.pseudonym import NAMESPACES, BadIdentifier, Tokens, namespace_of, subject_tokens
+from schemas.reference import Consent
+from schemas.rows import LARGEST_VALUE, BadShape, Oversize, instant, loads, reader
+from schemas.sensing import Position, PositionBatch
+from schemas.topics import TOPICS
+from schemas.types import AnyRecord
+
+LARGEST_KEY = 256
+MOST_IDENTIFIERS = 8
+_ENVELOPE = frozenset({"event_id", "event_time", "ingest_time", "site_id", "source_id", "seq"})
+_BLOCKED = re.compile(r"[0-]*|-1|null|none|anonymous|invalid|(test|noemail)@.*", re.IGNORECASE)
+_EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
+_PHONE = re.compile(r"(?:\+|00)[0-9][0-9 ()./-]{6,}[0-9]")
+_MAC = re.compile(r"(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}", re.IGNORECASE)
+_CARD = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}")
+
+
+@dataclass
+class Refusal(Exception):
+    """A message that ends here; `reason` is of the closed list, `detail` holds no value of it."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class DecodeRule:
+    """What decoding needs to know of its deployment.
+
+    `schemas` maps a framed schema id to (topic, parsed writer's schema). `new_key` draws a data key of 32
+    bytes; it is the only thing here that is no function of the input, and no output depends on it.
+    """
+
+    site_id: str
+    token: Tokens
+    sealed: Sealed
+    wrapped: Sealed
+    sealed_under: Callable[[bytes], Sealed]
+    unwrapped: Sealed
+    new_key: Callable[[], bytes]
+    schemas: Mapping[int, tuple[str, dict[str, Any]]]
+
+
+class Decode:
+    """Turn what was heard into events with hashed identifiers, or dead letters; the core of one shard.
+
+    State: one wrapped data key for each identifier that has contact points; it ends with an erasure.
+    Time: none. Guarantee: a replay gives the same events. Errors: every reason of stage DECODE.
+    Cost: `benchmarks/throughput.py`.
+    """
+
+    def __init__(self, rule: DecodeRule, tables: Tables) -> None:
+        self._rule = rule
+        self._subject = subject_tokens(rule.token)
+        self._keys: Table[bytes] = tables.table(1, bytes)
+        self._records = {name: reader(topic.record) for name, topic in TOPICS.items()}
+        self._tally: Counter[tuple[str, str]] = Counter()
+
+    def step(self, items: list[Item]) -> list[Item]:
+        """Decode what was heard; everything else passes. Tallies stand at the end."""
+        out: list[Item] = []
+        for item in items:
+            if isinstance(item, Heard):
+                out.extend(self._message(item))
+            else:
+                out.append(item)
+        out.extend(Tally(topic, fate, count) for (topic, fate), count in sorted(self._tally.items()))
+        self._tally.clear()
+        return out
+
+    def _message(self, heard: Heard) -> Iterator[Item]:
+        row: dict[str, Any] = {}
+        try:
+            row = self._row(heard)
+            record = self._record(heard, row)
+            if isinstance(record, PositionBatch):
+                readings = self._readings(heard, record)
+        except Refusal as refusal:
+            self._tally[heard.topic, "read"] += 1
+            yield self._refused(heard, row, None, refusal)
+            return
+        if isinstance(record, PositionBatch):
+            self._tally[heard.topic, "read"] += len(readings)
+            yield from readings
+            return
+        self._tally[heard.topic, "read"] += 1
+        if heard.topic == "crm.contact-point":
+            wrapped = self._keys.get(record.identifier)  # type: ignore[union-attr]
+            if wrapped is not None:
+                yield DataKey(heard.number, heard.clock, record.identifier, wrapped)  # type: ignore[union-attr]
+        yield Event(heard.number, heard.clock, heard.topic, record, heard.partition, heard.offset, raw=heard.value)
+
+    def _row(self, heard: Heard) -> dict[str, Any]:
+        if len(heard.value) > LARGEST_VALUE:
+            raise Refusal("OVERSIZE", "a value must hold at most 1 MiB")
+        if heard.key is not None and len(heard.key) > LARGEST_KEY:
+            raise Refusal("OVERSIZE", "a key must hold at most 256 bytes")
+        try:
+            if heard.form == "json":
+                return loads(heard.value)
+            schema_id, body = unframed(heard.value)
+            if schema_id not in self._rule.schemas:
+                raise Refusal("UNKNOWN_SCHEMA", f"schema id {schema_id} must be one that is registered")
+            topic, schema = self._rule.schemas[schema_id]
+            if topic != heard.topic:
+                raise Refusal("WRONG_SCHEMA", f"schema id {schema_id} must be one of this topic")
+            return decode_datum(schema, body)
+        except BadFraming as error:
+            raise Refusal("BAD_FRAMING", str(error)) from None
+        except Undecodable as error:
+            raise Refusal("UNDECODABLE", str(error)) from None
+        except BadShape as error:
+            raise Refusal("BAD_SHAPE", str(error)) from None
+        except Oversize as error:
+            raise Refusal("OVERSIZE", str(error)) from None
+
+    def _record(self, heard: Heard, row: dict[str, Any]) -> AnyRecord:
+        for name in ("properties", "traits", "params"):
+            values = row.get(name)
+            if isinstance(values, dict) and any(map(personal, values.values())):
+                raise Refusal("PERSONAL_DATUM", f"no value of {name} may look like an address or a number of a person")
+        try:
+            self._seal_contact(heard.topic, row)
+            record, unknown = self._records[heard.topic](self._hashed(self._defaults(heard, row)))
+        except BadShape as error:
+            raise Refusal("BAD_SHAPE", str(error)) from None
+        except Oversize as error:
+            raise Refusal("OVERSIZE", str(error)) from None
+        except BadIdentifier as error:
+            raise Refusal("BAD_ID", str(error)) from None
+        if unknown:
+            self._tally[heard.topic, "unknown_field"] += unknown
+        if isinstance(record, Consent) and not record.epoch:
+            record = msgspec.structs.replace(record, epoch=consent_epoch(record))
+        return record  # type: ignore[no-any-return]
+
+    def _defaults(self, heard: Heard, row: dict[str, Any]) -> dict[str, Any]:
+        missing: dict[str, Any] = {}
+        if not row.get("ingest_time"):
+            missing["ingest_time"] = row.get("event_time")
+        if row.get("site_id") is None:
+            missing["site_id"] = self._rule.site_id
+        if row.get("source_id") is None:
+            missing["source_id"] = "file"
+        if not row.get("event_id") and "event_id" in TOPICS[heard.topic].record.__struct_fields__:
+            missing["event_id"] = ids.row(heard.topic, heard.offset)
+        return {**row, **missing} if missing else row
+
+    def _hashed(self, row: dict[str, Any]) -> dict[str, Any]:
+        hashed: dict[str, Any] = {}
+        for name in ("identifier", "from_id", "to_id"):
+            if name in row and isinstance(row[name], str):
+                hashed[name] = self._rule.token(row[name])
+        if "subject_id" in row and isinstance(row["subject_id"], str):
+            hashed["subject_id"] = self._subject(row["subject_id"])
+        for name, token in (("identifiers", self._rule.token), ("subjects", self._subject)):
+            found = row.get(name)
+            if isinstance(found, list) and all(isinstance(one, str) for one in found):
+                hashed[name] = self._allowed(found) if name == "identifiers" else [token(one) for one in found]
+        return {**row, **hashed} if hashed else row
+
+    def _allowed(self, found: list[str]) -> list[str]:
+        """Tokens without placeholders, each once, at most 8 of them by priority."""
+        kept: dict[str, None] = {}
+        for raw in found:
+            if _BLOCKED.fullmatch(raw.partition(":")[2].strip()):
+                self._tally["", "blocked_identifier"] += 1
+            else:
+                kept[self._rule.token(raw)] = None
+        if len(kept) <= MOST_IDENTIFIERS:
+            return list(kept)
+        return sorted(kept, key=lambda token: NAMESPACES[namespace_of(token)])[:MOST_IDENTIFIERS]
+
+    def _seal_contact(self, topic: str, row: dict[str, Any]) -> None:
+        if topic != "crm.contact-point" or row.get("value") is None:
+            return
+        value, identifier = row.pop("value"), row.get("identifier")
+        if not isinstance(value, str) or not isinstance(identifier, str):
+            raise BadShape("value and identifier: a text was expected")
+        token = self._rule.token(identifier)
+        wrapped = self._keys.get(token)
+        if wrapped is None:
+            wrapped = self._rule.wrapped(self._rule.new_key())
+            self._keys.put(token, wrapped)
+        sealed = self._rule.sealed_under(self._rule.unwrapped(wrapped))
+        row["value_sealed"] = b64encode(sealed(value.encode())).decode()
+
+    def _readings(self, heard: Heard, batch: PositionBatch) -> list[Event]:
+        columns = [("subject_ix", "<u2", True), ("time_offset_us", "<i4", True)]
+        columns += [(name, "<f4", name in {"x_m", "y_m", "floor"}) for name in _COLUMNS]
+        values: dict[str, list[Any]] = {}
+        for name, kind, required in columns:
+            column: bytes = getattr(batch, name)
+            wanted = batch.count * np.dtype(kind).itemsize
+            if len(column) != wanted and (required or column):
+                raise Refusal("UNDECODABLE", f"column {name} must hold {wanted} bytes; got {len(column)}")
+            if column or required:
+                values[name] = np.frombuffer(column, kind).tolist()
+        if not 0 <= batch.count <= 10_000:
+            raise Refusal("OVERSIZE", "a batch must hold at most 10,000 readings")
+        if any(ix >= len(batch.subjects) for ix in values["subject_ix"]):
+            raise Refusal("BAD_SHAPE", "subject_ix must name a subject of the batch")
+
+        def optional(name: str, index: int) -> float | None:
+            value = values[name][index] if name in values else None
+            return None if value is None or value != value else value  # noqa: PLR0124 - NaN stands for null
+
+        return [
+            Event(
+                heard.number,
+                heard.clock,
+                heard.topic,
+                Position(
+                    event_time=batch.event_time + values["time_offset_us"][i],
+                    ingest_time=batch.ingest_time,
+                    site_id=batch.site_id,
+                    source_id=batch.source_id,
+                    seq=None if batch.first_seq is None else batch.first_seq + i,
+                    subject_id=batch.subjects[values["subject_ix"][i]],
+                    tech=batch.tech,
+                    x_m=values["x_m"][i],
+                    y_m=values["y_m"][i],
+                    z_m=optional("z_m", i),
+                    floor=values["floor"][i],
+                    accuracy_m=optional("accuracy_m", i),
+                    speed_mps=optional("speed_mps", i),
+                ),
+                heard.partition,
+                heard.offset,
+                i,
+            )
+            for i in range(batch.count)
+        ]
+
+    def _refused(self, heard: Heard, row: dict[str, Any], index: int | None, refusal: Refusal) -> Event:
+        self._tally[heard.topic, "dead"] += 1
+        event_time, ingest_time = (_readable(row.get(name)) for name in ("event_time", "ingest_time"))
+        site = row.get("site_id")
+        found = letter(
+            topic=heard.topic,
+            partition=heard.partition,
+            offset=heard.offset,
+            index=index,
+            event_time=heard.clock if event_time is None else event_time,
+            ingest_time=heard.clock if ingest_time is None else ingest_time,
+            site_id=site if isinstance(site, str) and site.isprintable() and len(site) < 64 else self._rule.site_id,
+            stage="DECODE",
+            reason=refusal.reason,
+            detail=refusal.detail,
+            payload=heard.value,
+            sealed=self._rule.sealed,
+            key=heard.key,
+            schema_id=int.from_bytes(heard.value[1:5]) if heard.form == "wire" and len(heard.value) >= 5 else None,
+        )
+        return Event(heard.number, heard.clock, "ops.dead-letter", found)
+
+
+_COLUMNS = ("x_m", "y_m", "floor", "accuracy_m", "z_m", "speed_mps")
+
+
+def _readable(value: Any) -> int | None:
+    try:
+        return None if value is None else instant(value)
+    except BadShape:
+        return None
+
+
+def personal(value: Any) -> bool:
+    """Whether a text holds what looks like an e-mail, phone, card, MAC or IP address."""
+    if not isinstance(value, str):
+        return False
+    if _EMAIL.search(value) or _PHONE.search(value) or _MAC.search(value):
+        return True
+    if any(_luhn(re.sub(r"[ -]", "", found)) for found in _CARD.findall(value)):
+        return True
+    try:
+        ip_address(value.strip())
+    except ValueError:
+        return False
+    return not value.strip().isdecimal()
+
+
+def _luhn(digits: str) -> bool:
+    doubled = [int(digit) * (2 if place % 2 else 1) for place, digit in enumerate(reversed(digits))]
+    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
+
+
+def consent_epoch(record: Consent) -> str:
+    """First 12 hex digits over the record after hashing, without envelope and epoch."""
+    fields = msgspec.to_builtins(record)
+    return ids.version({name: value for name, value in fields.items() if name not in _ENVELOPE | {"epoch"}})
