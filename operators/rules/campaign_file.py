@@ -17,6 +17,7 @@ _SPAN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 _WALL = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?")
 _CAP = re.compile(r"([1-9]\d{0,5}) per (?:calendar (day|week)|(\S+))")
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)%")
+_METRIC = re.compile(r"basket_value|conversion|visits|units of [a-z0-9_-]+")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
@@ -111,6 +112,12 @@ def _cap(written: Any) -> CapText:
 def _priority(written: Any) -> int:
     if not isinstance(written, int) or isinstance(written, bool) or not 0 <= written <= 100:
         raise Unreadable(f"priority must be a whole number from 0 to 100; got {written}", "write 50")
+    return written
+
+
+def _metric(written: Any) -> str:
+    if not isinstance(written, str) or not _METRIC.fullmatch(written):
+        raise Unreadable(f"no metric is called {written}", meant(str(written), ["basket_value", "conversion", "visits", "units of TAG"]))
     return written
 
 
@@ -259,11 +266,10 @@ class TestPart(Part, frozen=True, kw_only=True):
     variants: dict[str, Share] | None = None
     id: Id | None = None
     unit: Literal["person", "zone_slot"] = "person"
-    metric: Literal["basket_value", "conversion", "visits", "units"] | None = None
+    metric: Annotated[str, Reads(_metric)] | None = None
     window: Duration | None = None
     covariate: Text | None = None
     expect: Share | None = None
-    tag: Text | None = None
 
 
 class ActionPart(Part, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from operators.rules.cel import Clause
+from operators.rules.leaves import Leaf
 
 ANY = "any"
 """As a site: every site."""
@@ -236,7 +237,9 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True):
     reads: tuple[str, ...] = ()
     """Every leaf that a clause, the stock guard or a fact's key reads, in order of first use."""
     needs: dict[str, frozenset[str]] = {}
-    """Purposes by leaf of `reads`."""
+    """Purposes by leaf that a clause of `if` reads."""
+    fact_leaves: dict[str, Leaf] = {}
+    """Its facts as leaves, by leaf name."""
 
     def at_site(self, site: str) -> bool:
         """Whether the campaign is meant for a site at all."""

@@ -62,8 +62,8 @@ _STATIC = (
 STATIC: dict[str, Leaf] = {leaf.name: leaf for leaf in _STATIC}
 """Leaves of every condition, whatever the trigger."""
 
-SITE = ("site.id", "site.currency", "site.jurisdiction", "site.time_zone")
-"""Leaves that hang on the site alone."""
+PLACES: dict[str, Leaf] = {name: leaf for name, leaf in STATIC.items() if name.startswith(("zone.", "site."))}
+"""Those of them that a `where` may read beside its event."""
 
 _NOT_CONDITIONS = frozenset({"identifiers", "subject_id", "session_id", "event_id", "source_id", "seq", "site_id"})
 _ENVELOPE = frozenset({"event_id", "event_time", "ingest_time", "source_id", "seq"})
