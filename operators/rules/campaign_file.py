@@ -69,7 +69,10 @@ def _wall(written: Any) -> datetime:
             return datetime.fromisoformat(written)
         except ValueError:
             pass
-    raise Unreadable(f'a venue time must be written like "2026-12-01T09:00"; got {written}', "leave out the time zone: it is the venue's")
+    raise Unreadable(
+        f'a venue time must be written like "2026-12-01T09:00"; got {written}',
+        "leave out the time zone: it is the venue's",
+    )
 
 
 def _share(written: Any) -> int:
@@ -117,7 +120,10 @@ def _priority(written: Any) -> int:
 
 def _metric(written: Any) -> str:
     if not isinstance(written, str) or not _METRIC.fullmatch(written):
-        raise Unreadable(f"no metric is called {written}", meant(str(written), ["basket_value", "conversion", "visits", "units of TAG"]))
+        raise Unreadable(
+            f"no metric is called {written}",
+            meant(str(written), ["basket_value", "conversion", "visits", "units of TAG"]),
+        )
     return written
 
 
@@ -143,32 +149,44 @@ CapLine = Annotated[CapText, Reads(_cap, "E103")]
 
 
 class Sites(Part, frozen=True, kw_only=True):
+    """Where it runs: globs of site ids."""
+
     include: tuple[Text, ...] = ("*",)
     exclude: tuple[Text, ...] = ()
 
 
 class Valid(Part, frozen=True, kw_only=True):
+    """From when to when, in venue time, half-open."""
+
     start: Wall | None = msgspec.field(name="from", default=None)
     to: Wall | None = None
 
 
 class DwellPart(Part, frozen=True, kw_only=True):
+    """A stay that has lasted so long."""
+
     zone: Text
     at_least: Duration
 
 
 class PlacePart(Part, frozen=True, kw_only=True):
+    """A zone, or a site (`any` = every one)."""
+
     exactly_one: ClassVar[tuple[str, ...]] = ("zone", "site")
     zone: Text | None = None
     site: Text | None = None
 
 
 class EventPart(Part, frozen=True, kw_only=True):
+    """An event of a topic, fitting a condition."""
+
     topic: Topic
     where: str | None = None
 
 
 class SinglePart(Part, frozen=True, kw_only=True):
+    """A trigger that stands for itself."""
+
     exactly_one: ClassVar[tuple[str, ...]] = ("dwell", "entered", "exited", "event")
     dwell: DwellPart | None = None
     entered: PlacePart | None = None
@@ -177,32 +195,44 @@ class SinglePart(Part, frozen=True, kw_only=True):
 
 
 class SequencePart(Part, frozen=True, kw_only=True):
+    """Triggers in order."""
+
     of: tuple[SinglePart, ...]
     within: Duration
 
 
 class WithoutPart(Part, frozen=True, kw_only=True):
+    """The event whose absence counts."""
+
     event: Topic
     where: str | None = None
 
 
 class AbsencePart(Part, frozen=True, kw_only=True):
+    """What did not happen after a trigger."""
+
     after: SinglePart
     without: WithoutPart
     within: Duration
 
 
 class SegmentPart(Part, frozen=True, kw_only=True):
+    """A move into a segment or out of it."""
+
     exactly_one: ClassVar[tuple[str, ...]] = ("entered", "left")
     entered: Text | None = None
     left: Text | None = None
 
 
 class IdentifiedPart(Part, frozen=True, kw_only=True):
+    """A person becomes known while present."""
+
     in_zone: Text | None = None
 
 
 class WhenPart(SinglePart, frozen=True, kw_only=True):
+    """Exactly one trigger."""
+
     exactly_one: ClassVar[tuple[str, ...]] = (
         *("dwell", "entered", "exited", "event"),
         *("sequence", "absence", "segment", "identified"),
@@ -214,6 +244,8 @@ class WhenPart(SinglePart, frozen=True, kw_only=True):
 
 
 class FactPart(Part, frozen=True, kw_only=True):
+    """An aggregate the engine keeps per person."""
+
     exactly_one: ClassVar[tuple[str, ...]] = ("count", "sum", "max", "last", "distinct", "fired", "outcome")
     count: Topic | None = None
     sum: Topic | None = None
@@ -224,21 +256,29 @@ class FactPart(Part, frozen=True, kw_only=True):
     outcome: Text | None = None
     of: Text | None = None
     where: str | None = None
-    status: Literal["sent", "delivered", "shown", "clicked", "redeemed", "suppressed", "expired", "failed"] | None = None
+    status: Literal["sent", "delivered", "shown", "clicked", "redeemed", "suppressed", "expired", "failed"] | None = (
+        None
+    )
     within: Duration
 
 
 class UnlessPart(Part, frozen=True, kw_only=True):
+    """Something that happened and holds back."""
+
     exactly_one: ClassVar[tuple[str, ...]] = ("event", "fired", "outcome")
     event: Topic | None = None
     fired: Text | None = None
     outcome: Text | None = None
     where: str | None = None
-    status: Literal["sent", "delivered", "shown", "clicked", "redeemed", "suppressed", "expired", "failed"] | None = None
+    status: Literal["sent", "delivered", "shown", "clicked", "redeemed", "suppressed", "expired", "failed"] | None = (
+        None
+    )
     within: Duration
 
 
 class QuietPart(Part, frozen=True, kw_only=True):
+    """Hours without messages."""
+
     venue: Span | None = None
     person: Span | None = None
     otherwise: Literal["drop", "hold"] = msgspec.field(name="else", default="drop")
@@ -246,12 +286,16 @@ class QuietPart(Part, frozen=True, kw_only=True):
 
 
 class StockPart(Part, frozen=True, kw_only=True):
+    """What must be there to sell."""
+
     of: Literal["zone.category", "zone.id", "site.id"]
     at_least: float = 1
     max_age: Duration | None = None
 
 
 class GuardPart(Part, frozen=True, kw_only=True):
+    """What must hold beside the conditions."""
+
     identity: Literal["asserted", "confirmed", "candidate", "anyone"] = "confirmed"
     consent: tuple[Purpose, ...] = ()
     caps: dict[str, CapLine] = {}
@@ -261,6 +305,8 @@ class GuardPart(Part, frozen=True, kw_only=True):
 
 
 class TestPart(Part, frozen=True, kw_only=True):
+    """Who is left out to measure."""
+
     exactly_one: ClassVar[tuple[str, ...]] = ("holdout", "variants")
     holdout: Share | None = None
     variants: dict[str, Share] | None = None
@@ -273,6 +319,8 @@ class TestPart(Part, frozen=True, kw_only=True):
 
 
 class ActionPart(Part, frozen=True, kw_only=True):
+    """One entry of `do`."""
+
     channel: Channel
     target: Text | None = None
     template: Text
@@ -283,6 +331,8 @@ class ActionPart(Part, frozen=True, kw_only=True):
 
 
 class CampaignFile(Part, frozen=True, kw_only=True):
+    """A whole campaign file."""
+
     campaign: Id
     owner: Text
     about: str = ""
@@ -302,6 +352,8 @@ class CampaignFile(Part, frozen=True, kw_only=True):
 
 
 class SegmentFile(Part, frozen=True, kw_only=True):
+    """A whole segment file."""
+
     segment: Id
     owner: str = ""
     about: str = ""

@@ -7,8 +7,8 @@ import msgspec
 
 from operators.rules import campaigns as made
 from operators.rules.campaign_file import (
-    CapText,
     CampaignFile,
+    CapText,
     EventPart,
     GuardPart,
     PlacePart,
@@ -59,7 +59,9 @@ class Compiler:
         before = len(self._faults)
         parts = fields(self._document, (), CampaignFile, self._faults)
         if not is_wrong(parts["campaign"]) and parts["campaign"] != self._name:
-            self._fault(("campaign",), "E105", f"the campaign must be called as its file, {self._name}", f"write {self._name}")
+            self._fault(
+                ("campaign",), "E105", f"the campaign must be called as its file, {self._name}", f"write {self._name}"
+            )
         facts, leaves = facts_of(self._document, parts["facts"], self._plan, self._faults)
         self._own_history(parts["facts"], "facts")
         when = None if is_wrong(parts["when"]) else self._when(parts["when"])
@@ -150,7 +152,9 @@ class Compiler:
     def _happened(self, part: EventPart, path: Path) -> made.Happened | None:
         if part.where is None:
             return made.Happened(part.topic)
-        environment = Environment({name: source.leaf for name, source in event_leaves(part.topic).items()}, static=PLACES)
+        environment = Environment(
+            {name: source.leaf for name, source in event_leaves(part.topic).items()}, static=PLACES
+        )
         clause = compiled(self._document, (*path, "where"), environment, "where", part.where, self._faults)
         return None if clause is None else made.Happened(part.topic, clause)
 
@@ -189,7 +193,13 @@ class Compiler:
         for name, entry in written.items():
             path: Path = ("unless", name)
             if not is_name(name):
-                self._fault(path, "E102", f"a clause's name must be a word like bought; got {name}", "use a-z, 0-9 and _", key=True)
+                self._fault(
+                    path,
+                    "E102",
+                    f"a clause's name must be a word like bought; got {name}",
+                    "use a-z, 0-9 and _",
+                    key=True,
+                )
             elif isinstance(entry, str):
                 if clause := compiled(self._document, path, environment, name, entry, self._faults):
                     found.append(Unless(name, clause=clause))
@@ -221,9 +231,20 @@ class Compiler:
             if hold and not at_most:
                 self._fault(("guard", "quiet"), "E104", "a hold must say at_most", "add at_most: 2h")
             if not hold and at_most is not None:
-                self._fault(("guard", "quiet", "at_most"), "E102", "at_most has a meaning with else: hold only", "drop it", key=True)
+                self._fault(
+                    ("guard", "quiet", "at_most"),
+                    "E102",
+                    "at_most has a meaning with else: hold only",
+                    "drop it",
+                    key=True,
+                )
             if part.quiet.venue is None and part.quiet.person is None:
-                self._fault(("guard", "quiet"), "E104", "quiet must name hours of the venue or the person", 'add venue: "21:00-09:00"')
+                self._fault(
+                    ("guard", "quiet"),
+                    "E104",
+                    "quiet must name hours of the venue or the person",
+                    'add venue: "21:00-09:00"',
+                )
             quiet = Quiet(part.quiet.venue, part.quiet.person, hold, at_most or 0)
         stock = None if part.stock is None else Stock(part.stock.of, float(part.stock.at_least), part.stock.max_age)
         return Guard(part.identity, tuple(dict.fromkeys(part.consent)), tuple(caps), quiet, stock, part.audience)
@@ -241,30 +262,47 @@ class Compiler:
         return Cap(kind, scope, text.limit, text.window_us, text.calendar, text.shown, text.text)
 
     def _test(self, part: TestPart, facts: dict[str, FactRead]) -> Test | None:
-        shares = {"control": part.holdout} if part.variants is None else dict(part.variants)
+        shares = {"control": part.holdout or 0} if part.variants is None else dict(part.variants)
         path: Path = ("test", "holdout" if part.variants is None else "variants")
-        if part.variants is None and not 100 <= (part.holdout or 0) <= 5000:
+        if part.variants is None and not 100 <= shares["control"] <= 5000:
             self._fault(path, "E107", "a holdout must be 1% to 50%", "write 10%")
             return None
         if part.variants is not None and ("control" not in shares or sum(shares.values()) != 10_000 or len(shares) < 2):
             self._fault(path, "E102", "variants must have a control and add up to 100%", "write {a: 90%, control: 10%}")
             return None
-        if part.covariate is not None and part.covariate not in facts and not part.covariate.startswith("person.traits."):
-            self._fault(("test", "covariate"), "E106", f"unknown fact {part.covariate}", meant(part.covariate, facts) if facts else "declare it under facts")
+        if (
+            part.covariate is not None
+            and part.covariate not in facts
+            and not part.covariate.startswith("person.traits.")
+        ):
+            self._fault(
+                ("test", "covariate"),
+                "E106",
+                f"unknown fact {part.covariate}",
+                meant(part.covariate, facts) if facts else "declare it under facts",
+            )
         arms, first = [], 0
         # The control takes the first buckets: a larger holdout keeps everybody who was in it.
         for name in sorted(shares, key=lambda name: (name != "control", name)):
-            arms.append(Arm(name, first, first + (shares[name] or 0)))
+            arms.append(Arm(name, first, first + shares[name]))
             first = arms[-1].end
         if part.variants is None:
             arms.append(Arm("treated", first, 10_000))
         expect = None if part.expect is None else part.expect / 10_000
-        return Test(part.id or self._name, tuple(arms), "control", part.unit, part.metric, part.window, part.covariate, expect)
+        return Test(
+            part.id or self._name, tuple(arms), "control", part.unit, part.metric, part.window, part.covariate, expect
+        )
 
     def _do(self, parts: Any) -> tuple[Action, ...]:
         actions = []
         if not 1 <= len(parts) <= 8:
-            self._fault(("do",), "E107", f"do must have 1 to 8 entries; it has {len(parts)}", "add one" if not parts else "drop some", key=True)
+            self._fault(
+                ("do",),
+                "E107",
+                f"do must have 1 to 8 entries; it has {len(parts)}",
+                "add one" if not parts else "drop some",
+                key=True,
+            )
         for step, part in enumerate(parts):
             path: Path = ("do", step)
             self._positive(part.ttl, (*path, "ttl"))
@@ -277,11 +315,26 @@ class Compiler:
                 what = f"template {part.template} has no part for {part.channel.lower()}"
                 self._fault((*path, "template"), "E401", what, f"add the part {part.channel.lower()} to it")
             if part.fallback_after is not None and (step == 0 or part.also):
-                self._fault((*path, "fallback_after"), "E102", "fallback_after has a meaning on a later entry without also only", "drop it", key=True)
+                self._fault(
+                    (*path, "fallback_after"),
+                    "E102",
+                    "fallback_after has a meaning on a later entry without also only",
+                    "drop it",
+                    key=True,
+                )
             if part.target is not None:
                 self._target(part.channel, part.target, (*path, "target"))
             actions.append(
-                Action(step, part.channel, part.template, part.ttl, part.target, part.fallback_after, part.also, dict(part.params))
+                Action(
+                    step,
+                    part.channel,
+                    part.template,
+                    part.ttl,
+                    part.target,
+                    part.fallback_after,
+                    part.also,
+                    dict(part.params),
+                )
             )
         return tuple(actions)
 
@@ -302,7 +355,9 @@ class Compiler:
             for leaf in clause.reads:
                 model = leaf.removeprefix("score.").removesuffix("_known")
                 if leaf.startswith("score.") and self._refers.models and model not in self._refers.models:
-                    self._fault(("if", clause.name), "E201", f"no model is called {model}", meant(model, self._refers.models))
+                    self._fault(
+                        ("if", clause.name), "E201", f"no model is called {model}", meant(model, self._refers.models)
+                    )
                     fine = False
         return fine
 

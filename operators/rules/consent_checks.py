@@ -13,7 +13,9 @@ DISPLAY_NAME = "display_name"
 _WEAK = ("candidate", "anyone")
 
 
-def check(document: Document, campaign: Campaign, leaves: dict[str, Leaf], templates: dict[str, Template]) -> Iterator[Fault]:
+def check(
+    document: Document, campaign: Campaign, leaves: dict[str, Leaf], templates: dict[str, Template]
+) -> Iterator[Fault]:
     """Faults of a campaign that reads well.
 
     Args:
@@ -44,7 +46,16 @@ def _clauses(document: Document, campaign: Campaign, granted: frozenset[str]) ->
             for purpose in sorted(purposes_needed(campaign, leaf.name, leaf.purposes) - granted):
                 line, column = document.place(("if", clause.name), max(clause.text.find(leaf.name), 0))
                 what = f"clause {clause.name} reads {leaf.name}, which needs purpose {purpose}"
-                yield Fault(document.file, line, column, "E301", what, document.source(line), f"add {purpose} to guard.consent", len(leaf.name))
+                yield Fault(
+                    document.file,
+                    line,
+                    column,
+                    "E301",
+                    what,
+                    document.source(line),
+                    f"add {purpose} to guard.consent",
+                    len(leaf.name),
+                )
 
 
 def _trigger(document: Document, campaign: Campaign, granted: frozenset[str]) -> Iterator[Fault]:
@@ -53,15 +64,23 @@ def _trigger(document: Document, campaign: Campaign, granted: frozenset[str]) ->
         yield document.fault(("when", "segment"), "E301", what, "add personalisation to guard.consent")
 
 
-def _action(document: Document, campaign: Campaign, action: Action, template: Template, leaves: dict[str, Leaf]) -> Iterator[Fault]:
+def _action(
+    document: Document, campaign: Campaign, action: Action, template: Template, leaves: dict[str, Leaf]
+) -> Iterator[Fault]:
     channel = CHANNELS[action.channel]
     path: Path = ("do", action.step)
     weak = campaign.guard.identity in _WEAK
     if channel.personal and weak:
-        what = f"{action.channel.lower()} reaches one person, and identity: {campaign.guard.identity} may be another one"
-        yield document.fault((*path, "channel"), "E302", what, "write identity: confirmed, or a channel that reaches nobody alone")
+        what = (
+            f"{action.channel.lower()} reaches one person, and identity: {campaign.guard.identity} may be another one"
+        )
+        yield document.fault(
+            (*path, "channel"), "E302", what, "write identity: confirmed, or a channel that reaches nobody alone"
+        )
     if any(_counts_reactions(when) for when in _triggers(campaign.when)) and channel.personal:
-        yield document.fault((*path, "channel"), "E302", "reaction counts must not start a message to a person", "use a screen")
+        yield document.fault(
+            (*path, "channel"), "E302", "reaction counts must not start a message to a person", "use a screen"
+        )
     for part in _parts(campaign, action, template):
         for variable in part.variables:
             yield from _variable(document, campaign, action, part, variable, leaves)
@@ -109,9 +128,19 @@ def _variable(
     if not personal(variable):
         return
     if action.channel == "LABEL":
-        yield document.fault(path, "E302", f"a shelf label must not speak of a person; {action.template} uses {variable}", "drop it from the template")
+        yield document.fault(
+            path,
+            "E302",
+            f"a shelf label must not speak of a person; {action.template} uses {variable}",
+            "drop it from the template",
+        )
     elif on_screen and campaign.guard.audience == "any":
-        yield document.fault(path, "E302", f"with audience: any no personal variable may be used; {action.template} uses {variable}", "write audience: safe")
+        yield document.fault(
+            path,
+            "E302",
+            f"with audience: any no personal variable may be used; {action.template} uses {variable}",
+            "write audience: safe",
+        )
     elif campaign.guard.identity in _WEAK:
         what = f"identity: {campaign.guard.identity} may be another person; template {action.template} uses {variable}"
         yield document.fault(path, "E302", what, "write identity: confirmed, or use a template without it")
@@ -133,4 +162,3 @@ def own_leaves(campaign: Campaign, facts: dict[str, Leaf]) -> dict[str, Leaf]:
     if isinstance(when, Happened):
         return facts | {name: source.leaf for name, source in event_leaves(when.topic).items()}
     return facts
-

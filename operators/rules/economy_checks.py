@@ -23,7 +23,9 @@ def _unused(document: Document, campaign: Campaign) -> Iterator[Fault]:
     covariate = campaign.test.covariate if campaign.test else None
     for name in campaign.facts:
         if f"facts.{name}" not in used and name != covariate:
-            yield document.fault(("facts", name), "W503", f"nothing reads fact {name}", "use it in if, or drop it", key=True)
+            yield document.fault(
+                ("facts", name), "W503", f"nothing reads fact {name}", "use it in if, or drop it", key=True
+            )
 
 
 def _caps(document: Document, campaign: Campaign) -> Iterator[Fault]:

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from operators.rules.campaigns import FactRead
-from operators.rules.cel import BadCondition, Clause, Environment, Trouble, Values
+from operators.rules.cel import Clause, Environment, Values
 from operators.rules.faults import meant
 from operators.rules.leaves import PLACES, Leaf, Source, event_leaves, purposes_of_topic
 from operators.rules.syntax import Node
+from operators.rules.troubles import BadCondition, Trouble
 from schemas import ids
 from schemas.derived import Decision
 from schemas.person import Aggregate, Observation
@@ -72,7 +73,12 @@ class FactPlan:
             BadCondition: `where` is wrong, or cannot be keyed.
         """
         if not 0 < fact.within_us <= LONGEST_US:
-            raise BadFact("within", "E107", "a fact must look back more than nothing and at most 90d", "keep longer history as a trait")
+            raise BadFact(
+                "within",
+                "E107",
+                "a fact must look back more than nothing and at most 90d",
+                "keep longer history as a trait",
+            )
         own = ":" in fact.topic
         sources = {} if own else event_leaves(fact.topic)
         of = _of(fact, sources)
@@ -114,7 +120,9 @@ class FactPlan:
                 if not kept.where.holds(values):
                     continue
             amounts = [None] if kept.of is None else _amounts(kept, record)
-            found += [Observation(kept.aggregate.id, key, amount) for key in _keys(kept.key, record) for amount in amounts]
+            found += [
+                Observation(kept.aggregate.id, key, amount) for key in _keys(kept.key, record) for amount in amounts
+            ]
         return found
 
 
@@ -145,12 +153,20 @@ def _of(fact: FactDeclared, sources: Mapping[str, Source]) -> Source | None:
     legal = {
         name.removeprefix("e."): source
         for name, source in sources.items()
-        if (fact.op == "distinct" or source.leaf.type != "list") and (fact.op not in {"sum", "max"} or source.leaf.type in {"int", "double"})
+        if (fact.op == "distinct" or source.leaf.type != "list")
+        and (fact.op not in {"sum", "max"} or source.leaf.type in {"int", "double"})
     }
     if fact.of is None:
-        raise BadFact(fact.op, "E104", f"{fact.op} must say of which field", f"add of: {next(iter(sorted(legal)), 'a field')}")
+        raise BadFact(
+            fact.op, "E104", f"{fact.op} must say of which field", f"add of: {next(iter(sorted(legal)), 'a field')}"
+        )
     if fact.of not in legal:
-        raise BadFact("of", "E102", f"{fact.op} of {fact.topic} must be of a field it can take; got {fact.of}", meant(fact.of, legal))
+        raise BadFact(
+            "of",
+            "E102",
+            f"{fact.op} of {fact.topic} must be of a field it can take; got {fact.of}",
+            meant(fact.of, legal),
+        )
     return legal[fact.of]
 
 
@@ -161,14 +177,33 @@ def _split(text: str, sources: Mapping[str, Source]) -> tuple[Clause | None, str
     alone: list[str] = []
     key: tuple[str, Source] | None = None
     for node, (offset, part) in zip(_conjuncts(whole.tree.root), _parts(text, whole.tree.root), strict=True):
-        places = [str(one.value) for one in node.walk() if one.kind == "name" and str(one.value) in whole.needs and not str(one.value).startswith("e.")]
+        places = [
+            str(one.value)
+            for one in node.walk()
+            if one.kind == "name" and str(one.value) in whole.needs and not str(one.value).startswith("e.")
+        ]
         if not places:
             alone.append(part)
             continue
         found = _key(node, sources)
         if found is None or key is not None:
-            why = "a fact is kept under one place at most" if found is not None else "zone and site can be compared by == or in with one field of the event only"
-            raise BadCondition([Trouble(offset, len(part), "E203", why, "write it like e.category == zone.category", "this would be the key of the aggregate")])
+            why = (
+                "a fact is kept under one place at most"
+                if found is not None
+                else "zone and site can be compared by == or in with one field of the event only"
+            )
+            raise BadCondition(
+                [
+                    Trouble(
+                        offset,
+                        len(part),
+                        "E203",
+                        why,
+                        "write it like e.category == zone.category",
+                        "this would be the key of the aggregate",
+                    )
+                ]
+            )
         key = found
     joined = " && ".join(_squeezed(part if len(alone) == 1 else f"({part})") for part in alone)
     clause = Environment(event, static={}).compile("where", joined) if alone else None

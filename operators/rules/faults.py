@@ -87,7 +87,9 @@ class RulesRefused(Exception):
 
 def in_order(faults: Iterable[Fault]) -> list[Fault]:
     """Faults as a reader walks through the files; each once."""
-    return sorted(dict.fromkeys(faults), key=lambda fault: (fault.file, fault.line, fault.column, fault.code, fault.what))
+    return sorted(
+        dict.fromkeys(faults), key=lambda fault: (fault.file, fault.line, fault.column, fault.code, fault.what)
+    )
 
 
 def nearest(word: str, legal: Iterable[str], *, count: int = 1) -> list[str]:

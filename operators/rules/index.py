@@ -35,7 +35,9 @@ class Index:
             for step, single in enumerate(_singles(campaign)):
                 self._steps.setdefault(_single_key(single), []).append((campaign, step))
 
-    def candidates(self, kind: str, subject: str | None, site: str, *, threshold_us: int | None = None) -> list[Campaign]:
+    def candidates(
+        self, kind: str, subject: str | None, site: str, *, threshold_us: int | None = None
+    ) -> list[Campaign]:
         """Campaigns a trigger touches.
 
         Args:
@@ -58,7 +60,11 @@ class Index:
             campaign
             for campaign in sorted(found, key=lambda campaign: campaign.id)
             if (not site or campaign.at_site(site))
-            and (threshold_us is None or not isinstance(campaign.when, Dwell) or campaign.when.at_least_us == threshold_us)
+            and (
+                threshold_us is None
+                or not isinstance(campaign.when, Dwell)
+                or campaign.when.at_least_us == threshold_us
+            )
         ]
 
     def steps(self, kind: str, subject: str, site: str) -> list[tuple[Campaign, int]]:

@@ -13,6 +13,7 @@ from operators.rules.faults import Fault, RulesRefused, in_order
 from operators.rules.index import Index
 from operators.rules.leaves import STATIC, Leaf
 from operators.rules.segments import Segment, segment_of
+from operators.rules.sentences import sentence
 from operators.rules.strict_yaml import Document, load
 from operators.rules.templates import Template, template_of, warnings
 from schemas import ids
@@ -61,7 +62,9 @@ class Rules:
             "rules": ids.version([of_campaigns, of_segments, contents]),
         }
 
-    def candidates(self, kind: str, subject: str | None, site: str, *, threshold_us: int | None = None) -> list[Campaign]:
+    def candidates(
+        self, kind: str, subject: str | None, site: str, *, threshold_us: int | None = None
+    ) -> list[Campaign]:
         """Campaigns a trigger touches (`Index.candidates`)."""
         return self.index.candidates(kind, subject, site, threshold_us=threshold_us)
 
@@ -72,7 +75,9 @@ class Rules:
     def reads_score(self, campaigns: Iterable[Campaign]) -> bool:
         """Whether any of these campaigns, or a segment, reads a score."""
         segments = (leaf for segment in self.segments.values() for leaf in segment.reads)
-        return any(campaign.reads_score for campaign in campaigns) or any(leaf.startswith("score.") for leaf in segments)
+        return any(campaign.reads_score for campaign in campaigns) or any(
+            leaf.startswith("score.") for leaf in segments
+        )
 
 
 def none_in_force() -> Rules:
@@ -190,8 +195,6 @@ def lint(files: Files, venue: Venue | None = None, models: Iterable[str] = (), *
         models: as in `load_rules`.
         language: `en` or `de`.
     """
-    from operators.rules.sentences import sentence
-
     rules, faults = check_rules(files, venue, models)
     said = {} if rules is None else {name: sentence(campaign, language) for name, campaign in rules.campaigns.items()}
     return Lint(faults, said)

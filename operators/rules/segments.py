@@ -50,7 +50,9 @@ def segment_of(document: Document, name: str, plan: FactPlan, faults: list[Fault
     before = len(faults)
     values = fields(document, (), SegmentFile, faults)
     if not is_wrong(values["segment"]) and values["segment"] != name:
-        faults.append(document.fault(("segment",), "E105", f"the segment must be called as its file, {name}", f"write {name}"))
+        faults.append(
+            document.fault(("segment",), "E105", f"the segment must be called as its file, {name}", f"write {name}")
+        )
     facts, leaves = facts_of(document, values["facts"], plan, faults)
     environment = Environment(leaves)
     clauses: dict[str, Clause | None] = {}

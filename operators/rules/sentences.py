@@ -2,7 +2,18 @@
 
 from typing import Final
 
-from operators.rules.campaigns import Absence, Campaign, Dwell, Entered, Exited, Happened, Identified, SegmentMoved, Sequence, When
+from operators.rules.campaigns import (
+    Absence,
+    Campaign,
+    Dwell,
+    Entered,
+    Exited,
+    Happened,
+    Identified,
+    SegmentMoved,
+    Sequence,
+    When,
+)
 from schemas import durations
 
 
@@ -140,7 +151,9 @@ def _when(when: When, words: _Words) -> str:
 def _actions(campaign: Campaign, words: _Words) -> list[str]:
     said = []
     for action in campaign.do:
-        text = words("action", template=action.template, channel=action.channel.lower(), ttl=durations.text(action.ttl_us))
+        text = words(
+            "action", template=action.template, channel=action.channel.lower(), ttl=durations.text(action.ttl_us)
+        )
         if action.also and action.step:
             text = words("also", action=text)
         elif action.fallback_after_us is not None:

@@ -55,7 +55,11 @@ def _duration(written: Any) -> int:
     try:
         return durations.parse(written)
     except durations.DurationFault as fault:
-        near = f"write {written}s, if seconds are meant" if isinstance(written, int | float) else "write it like 45s, 15m or 2h"
+        near = (
+            f"write {written}s, if seconds are meant"
+            if isinstance(written, int | float)
+            else "write it like 45s, 15m or 2h"
+        )
         raise Unreadable(str(fault), near) from None
 
 
@@ -70,24 +74,39 @@ def fields(document: Document, path: Path, kind: type[Part], faults: list[Fault]
     """
     written = _at(document, path)
     if not isinstance(written, dict):
-        faults.append(document.fault(path, "E102", f"{_name(path)} must be a mapping; got {_said(written)}", f"write its parts: {_words(kind)}"))
-        return {name: WRONG for name in kind.__struct_fields__}
+        faults.append(
+            document.fault(
+                path,
+                "E102",
+                f"{_name(path)} must be a mapping; got {_said(written)}",
+                f"write its parts: {_words(kind)}",
+            )
+        )
+        return dict.fromkeys(kind.__struct_fields__, WRONG)
     legal = dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
-    for word in written:
-        if word not in legal:
-            faults.append(document.fault((*path, word), "E101", f"unknown key {word} in {_name(path)}", meant(word, legal), key=True))
+    faults += (
+        document.fault((*path, word), "E101", f"unknown key {word} in {_name(path)}", meant(word, legal), key=True)
+        for word in written
+        if word not in legal
+    )
     found = [word for word in kind.exactly_one if word in written]
     if kind.exactly_one and len(found) != 1:
-        what = f"{_name(path)} must have exactly one of {one_of(kind.exactly_one)}; it has {' and '.join(found) or 'none'}"
+        what = (
+            f"{_name(path)} must have exactly one of {one_of(kind.exactly_one)}; it has {' and '.join(found) or 'none'}"
+        )
         faults.append(document.fault(path, "E104", what, "keep one" if found else f"add {kind.exactly_one[0]}"))
-        return {name: WRONG for name in kind.__struct_fields__}
+        return dict.fromkeys(kind.__struct_fields__, WRONG)
     hints = get_type_hints(kind, include_extras=True)
     values: dict[str, Any] = {}
     for info in msgspec.structs.fields(kind):
         if info.encode_name in written:
             values[info.name] = read(document, (*path, info.encode_name), hints[info.name], faults)
         elif info.required:
-            faults.append(document.fault(path, "E104", f"{info.encode_name} is missing in {_name(path)}", f"add {info.encode_name}"))
+            faults.append(
+                document.fault(
+                    path, "E104", f"{info.encode_name} is missing in {_name(path)}", f"add {info.encode_name}"
+                )
+            )
             values[info.name] = WRONG
         else:
             values[info.name] = info.default if info.default is not msgspec.NODEFAULT else info.default_factory()
@@ -133,7 +152,11 @@ def _word(document: Document, path: Path, legal: tuple[Any, ...], faults: list[F
 def _list(document: Document, path: Path, inner: Any, faults: list[Fault]) -> Any:
     written = _at(document, path)
     if not isinstance(written, list):
-        faults.append(document.fault(path, "E102", f"{_name(path)} must be a list; got {_said(written)}", "write it in brackets, like [a, b]"))
+        faults.append(
+            document.fault(
+                path, "E102", f"{_name(path)} must be a list; got {_said(written)}", "write it in brackets, like [a, b]"
+            )
+        )
         return WRONG
     values = [read(document, (*path, at), inner, faults) for at in range(len(written))]
     return WRONG if any(map(is_wrong, values)) else tuple(values)
@@ -142,7 +165,11 @@ def _list(document: Document, path: Path, inner: Any, faults: list[Fault]) -> An
 def _dict(document: Document, path: Path, inner: Any, faults: list[Fault]) -> Any:
     written = _at(document, path)
     if not isinstance(written, dict):
-        faults.append(document.fault(path, "E102", f"{_name(path)} must be a mapping of names; got {_said(written)}", "give each a name"))
+        faults.append(
+            document.fault(
+                path, "E102", f"{_name(path)} must be a mapping of names; got {_said(written)}", "give each a name"
+            )
+        )
         return WRONG
     values = {word: read(document, (*path, word), inner, faults) for word in written}
     return WRONG if any(map(is_wrong, values.values())) else values

@@ -130,7 +130,9 @@ def load(file: str, content: bytes) -> Document:
         RulesRefused: with one E100 fault, the first thing that is not strict YAML.
     """
     if len(content) > LARGEST:
-        raise RulesRefused([Fault(file, 1, 1, "E100", f"the file must hold at most 64 KiB; it holds {len(content)} bytes")])
+        raise RulesRefused(
+            [Fault(file, 1, 1, "E100", f"the file must hold at most 64 KiB; it holds {len(content)} bytes")]
+        )
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -148,7 +150,9 @@ def load(file: str, content: bytes) -> Document:
         what = " ".join(str(error.problem or error.context or "not YAML").split())
         raise RulesRefused([Fault(file, line, column, "E100", f"not YAML: {what}", source)]) from error
     except Exception as error:  # the scanner raises bare Python errors on some escapes and control characters
-        raise RulesRefused([Fault(file, 1, 1, "E100", "not YAML: a character or an escape that has no meaning")]) from error
+        raise RulesRefused(
+            [Fault(file, 1, 1, "E100", "not YAML: a character or an escape that has no meaning")]
+        ) from error
 
 
 class _Refused(Exception):
@@ -250,9 +254,9 @@ class _Builder:
         if _INT.fullmatch(text):
             return int(text) if len(text) < 100 else _INT64
         if _OCTAL.fullmatch(text):
-            return int(text[2:], 8)
+            return int(text, 0)
         if _HEX.fullmatch(text):
-            return int(text[2:], 16)
+            return int(text, 0)
         if _FLOAT.fullmatch(text) or _SPECIAL.fullmatch(text):
             return math.inf if _SPECIAL.fullmatch(text) else float(text)
         return None

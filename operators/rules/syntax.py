@@ -43,6 +43,10 @@ class Node(msgspec.Struct, frozen=True):
         return None
 
 
+Parts = tuple[str, object, tuple[Node, ...]]
+"""Kind, value and children of a node."""
+
+
 class Tree(msgspec.Struct, frozen=True):
     """A whole expression: its root, and the type of each node where it was checked (`double`, `list` ...)."""
 
@@ -99,16 +103,14 @@ def _type(body: bytes) -> str:
 
 
 def _node(body: bytes, positions: dict[int, int]) -> Node:
-    id_, kind, value, children = 0, "const", None, ()
+    id_ = 0
+    parts: Parts = "const", None, ()
     for number, field in _fields(body):
         if number == 2:
             id_ = _int(field)
         elif number in _READERS:
-            kind, value, children = _READERS[number](_raw(field), positions)
-    return Node(id_, kind, value, tuple(children), positions.get(id_, 0))
-
-
-Parts = tuple[str, object, tuple[Node, ...]]
+            parts = _READERS[number](_raw(field), positions)
+    return Node(id_, *parts, positions.get(id_, 0))
 
 
 def _const(body: bytes, _positions: dict[int, int]) -> Parts:

@@ -18,7 +18,8 @@ from operators.rules.campaign_file import Id
 from operators.rules.channels import PARTS
 from operators.rules.faults import Fault, meant, one_of
 from operators.rules.leaves import STATIC, Leaf
-from operators.rules.shape import WRONG, Part as FilePart, Reads, Unreadable, fields, is_wrong
+from operators.rules.shape import WRONG, Reads, Unreadable, Wrong, fields, is_wrong
+from operators.rules.shape import Part as FilePart
 from operators.rules.strict_yaml import Document, Path
 
 NAME = "person.first_name"
@@ -59,7 +60,10 @@ def _date(value: Any, form: str = "%Y-%m-%d") -> str:
 def _environment() -> liquid.Environment:
     made = _Strict(undefined=StrictDefaultUndefined, autoescape=False)
     made.tags = {name: made.tags[name] for name in ("content", "output", "illegal", *TAGS)}
-    made.filters = {name: made.filters[name] for name in FILTERS if name in made.filters} | {"money": _money, "date": _date}
+    made.filters = {name: made.filters[name] for name in FILTERS if name in made.filters} | {
+        "money": _money,
+        "date": _date,
+    }
     return made
 
 
@@ -124,7 +128,9 @@ class Part:
 
     def params(self, values: Mapping[str, Any]) -> dict[str, str]:
         """The variables that travel in a command: all but the name, as strings, those that have a value."""
-        return {path: as_param(values[path]) for path in self.variables if path != NAME and values.get(path) is not None}
+        return {
+            path: as_param(values[path]) for path in self.variables if path != NAME and values.get(path) is not None
+        }
 
     def render(self, values: Mapping[str, Any]) -> str | None:
         """The text, or None when a variable it needs is null or the text is too long.
@@ -210,9 +216,11 @@ def template_of(document: Document, content: bytes, name: str, faults: list[Faul
     before = len(faults)
     values = fields(document, (), TemplateFile, faults)
     if not is_wrong(values["template"]) and values["template"] != name:
-        faults.append(document.fault(("template",), "E105", f"the template must be called as its file, {name}", f"write {name}"))
+        faults.append(
+            document.fault(("template",), "E105", f"the template must be called as its file, {name}", f"write {name}")
+        )
     parts = WRONG if is_wrong(values["parts"]) else _parts(document, values["fallback_locale"], faults)
-    if len(faults) > before or isinstance(parts, type(WRONG)):
+    if len(faults) > before or isinstance(parts, Wrong):
         return None
     return Template(values["template"], values["fallback_locale"], parts, content, document.file)
 
@@ -221,7 +229,11 @@ def _parts(document: Document, fallback: Any, faults: list[Fault]) -> dict[str, 
     written = document.value["parts"]
     found: dict[str, dict[str, Part]] = {}
     if not isinstance(written, dict) or not written:
-        faults.append(document.fault(("parts",), "E102", "parts must be a mapping of channels to locales to texts", "write push: {en: '...'}"))
+        faults.append(
+            document.fault(
+                ("parts",), "E102", "parts must be a mapping of channels to locales to texts", "write push: {en: '...'}"
+            )
+        )
         return found
     for channel, locales in written.items():
         path: Path = ("parts", channel)
@@ -229,7 +241,11 @@ def _parts(document: Document, fallback: Any, faults: list[Fault]) -> dict[str, 
             faults.append(document.fault(path, "E101", f"no part is called {channel}", meant(channel, PARTS), key=True))
             continue
         if not isinstance(locales, dict):
-            faults.append(document.fault(path, "E102", f"parts.{channel} must be a mapping of locales to texts", "write {en: '...'}"))
+            faults.append(
+                document.fault(
+                    path, "E102", f"parts.{channel} must be a mapping of locales to texts", "write {en: '...'}"
+                )
+            )
             continue
         if not is_wrong(fallback) and fallback not in locales:
             what = f"part {channel} has no text in the fallback locale {fallback}"
@@ -250,8 +266,20 @@ def _text_part(document: Document, channel: str, locale: str, faults: list[Fault
     subject, text, text_path = None, written, path
     if isinstance(written, dict):
         subject, text, text_path = written.get("subject"), written.get("text"), (*path, "text")
-        if channel != "email" or set(written) != {"subject", "text"} or not isinstance(subject, str) or "\n" in subject.strip():
-            faults.append(document.fault(path, "E102", f"parts.{channel}.{locale} must be a text, or on email {{subject, text}} with a subject of one line", "write {subject: '...', text: '...'}"))
+        if (
+            channel != "email"
+            or set(written) != {"subject", "text"}
+            or not isinstance(subject, str)
+            or "\n" in subject.strip()
+        ):
+            faults.append(
+                document.fault(
+                    path,
+                    "E102",
+                    f"parts.{channel}.{locale} must be a text, or on email {{subject, text}} with a subject of one line",
+                    "write {subject: '...', text: '...'}",
+                )
+            )
             return None
     if not isinstance(text, str):
         faults.append(document.fault(text_path, "E102", f"parts.{channel}.{locale} must be a text", "put it in quotes"))
@@ -280,7 +308,9 @@ def _checked(document: Document, path: Path, text: str) -> list[Fault]:
         at = min(max(getattr(token, "start_index", 0), 0), max(len(text) - 1, 0))
         said = str(error.args[0] if error.args else error).split("\n")[0]
         if tag := _TOKEN_TAG.search(said):
-            return [fault(at, len(tag[1]), f"the tag {tag[1]} must not stand in a template here", f"use {one_of(TAGS)}")]
+            return [
+                fault(at, len(tag[1]), f"the tag {tag[1]} must not stand in a template here", f"use {one_of(TAGS)}")
+            ]
         return [fault(at, 1, f"not a template: {said}", "close what was opened")]
     except Exception:
         return [fault(0, 1, "not a template: it cannot be read", "write it plainer")]
@@ -306,13 +336,25 @@ def _variables(document: Document, part: Part) -> list[Fault]:
         line, column = place(document, part, variable)
         group, _, rest = variable.partition(".")
         problem: tuple[str, str, str] | None = None
-        if group not in _GROUPS or not rest or not re.fullmatch(r"[\w.]+", rest):
-            problem = ("E401", f"unknown variable {variable}", meant(variable, [NAME, *STATIC]))
-        elif group not in {"facts", "e", "context", "params"} and variable not in STATIC and variable != NAME and not variable.startswith("person.traits."):
+        if (
+            group not in _GROUPS
+            or not rest
+            or not re.fullmatch(r"[\w.]+", rest)
+            or (
+                group not in {"facts", "e", "context", "params"}
+                and variable not in STATIC
+                and variable != NAME
+                and not variable.startswith("person.traits.")
+            )
+        ):
             problem = ("E401", f"unknown variable {variable}", meant(variable, [NAME, *STATIC]))
         elif part.channel in {"screen", "label"} and personal(variable):
             where = "a shelf label" if part.channel == "label" else "the screen part"
-            problem = ("E302", f"{variable} is personal and must not stand on {where}", "move it to a part screen_personal" if part.channel == "screen" else "drop it")
+            problem = (
+                "E302",
+                f"{variable} is personal and must not stand on {where}",
+                "move it to a part screen_personal" if part.channel == "screen" else "drop it",
+            )
         if problem:
             code, what, fix = problem
             found.append(Fault(document.file, line, column, code, what, document.source(line), fix, len(variable)))
@@ -323,11 +365,22 @@ def warnings(document: Document, template: Template, leaves: Mapping[str, Leaf])
     """A warning for each variable that may be null and has no `default`."""
     found = []
     for channel, locales in template.parts.items():
-        for locale, part in locales.items():
+        for part in locales.values():
             for variable in part.required:
                 leaf = leaves.get(variable)
                 if variable == NAME or (leaf is not None and leaf.nullable):
                     line, column = place(document, part, variable)
                     what = f"{variable} may be null, which makes part {channel} of {template.id} unsendable"
-                    found.append(Fault(document.file, line, column, "W401", what, document.source(line), f'write {{{{ {variable} | default: "..." }}}}', len(variable)))
+                    found.append(
+                        Fault(
+                            document.file,
+                            line,
+                            column,
+                            "W401",
+                            what,
+                            document.source(line),
+                            f'write {{{{ {variable} | default: "..." }}}}',
+                            len(variable),
+                        )
+                    )
     return found
