@@ -171,7 +171,7 @@ class Teller:
 
     def lines(self, state: ShopState) -> list[str]:
         """What is new in this state since the last one, oldest first."""
-        shown: list[Told | Refused] = [*state.actions, *state.refusals]
+        shown: list[Told | Refused] = [*reversed(state.actions), *reversed(state.refusals)]
         new = [item for item in shown if item not in self._seen]
         self._seen = set(shown)
         new.sort(key=lambda item: (item.at, isinstance(item, Refused)))

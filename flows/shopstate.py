@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from flows.words import clause_that_decided, reason_in_words
 from schemas.derived import Assignment, Candidate, Decision, Transition
+from schemas.items import Fix
 from schemas.pseudonym import PERSON_KINDS, namespace_of
 from schemas.sensing import Position
 from schemas.types import AnyRecord
@@ -12,6 +13,8 @@ from schemas.types import AnyRecord
 SECOND = 1_000_000
 UNHEARD_US = 12 * SECOND
 """After that much silence a dot leaves the picture."""
+AHEAD_US = 2 * SECOND
+"""A dot from further in the future is a broken clock's, and leaves at once."""
 NOTED_US = 9 * SECOND
 """That long a person carries a mark for what was decided about her."""
 _KEPT = 60
@@ -81,10 +84,10 @@ class ShopState:
     noted: dict[str, tuple[int, bool]] = field(default_factory=dict)
     _inside: dict[str, set[str]] = field(default_factory=dict)
 
-    def take(self, record: AnyRecord) -> None:
-        """Take in a record of the flow; those that the picture does not show are passed over."""
+    def take(self, record: AnyRecord | Fix) -> None:
+        """Take in a record of the flow, or a fix; those that the picture does not show are passed over."""
         match record:
-            case Position():
+            case Fix() | Position():
                 before = self.people.get(record.subject_id)
                 if before is None or record.event_time > before.at:
                     self.people[record.subject_id] = Dot(record.x_m, record.y_m, record.event_time)
@@ -108,7 +111,7 @@ class ShopState:
     def at_clock(self, now: int) -> None:
         """Move the clock on; who has not been heard for a while leaves the picture."""
         self.now = now
-        for subject in [one for one, dot in self.people.items() if now - dot.at > UNHEARD_US]:
+        for subject in [one for one, dot in self.people.items() if not -AHEAD_US < now - dot.at <= UNHEARD_US]:
             del self.people[subject]
         for anchor in [one for one, (at, _) in self.noted.items() if now - at > NOTED_US]:
             del self.noted[anchor]
