@@ -69,7 +69,7 @@ class Simulation:
 
     @property
     def names(self) -> dict[str, str]:
-        """First names by the anchor of decision records."""
+        """First names by raw card."""
         return cast.names([*self._people, *self._parts.values()])
 
     def rows(self, minutes: float | None) -> Iterator[Row]:

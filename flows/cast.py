@@ -90,8 +90,8 @@ def parts() -> dict[str, Customer]:
 
 
 def names(people: list[Customer]) -> dict[str, str]:
-    """First names by anchor: what the picture calls people who exist in the simulation only."""
-    return {customer.anchor: customer.name for customer in people}
+    """First names by raw card: what the picture calls people who exist in the simulation only."""
+    return {customer.loyalty: customer.name for customer in people}
 
 
 def customers(rng: Random, count: int, categories: list[str]) -> list[Customer]:

@@ -30,7 +30,7 @@ def _venue() -> Venue:
 
 def _state() -> ShopState:
     shop = LiveShop(7)
-    state = ShopState(names=shop.names, of_s=60.0)
+    state = ShopState(names={TOKEN(card): name for card, name in shop.names.items()}, of_s=60.0)
     read = reading.reader(Position)
     for topic, row in shop.due(6.0):
         if topic == "identity.link":
