@@ -47,9 +47,8 @@ def _channel(written: Any) -> str:
 
 
 def _purpose(written: Any) -> str:
-    if written not in PURPOSES or written == "contact":
-        fix = "drop it: it follows from the channels" if written == "contact" else meant(str(written), PURPOSES)
-        raise Unreadable(f"{written} is not a purpose to name here", fix)
+    if written not in PURPOSES:
+        raise Unreadable(f"no purpose is called {written}", meant(str(written), PURPOSES))
     return str(written)
 
 

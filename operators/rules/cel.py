@@ -62,7 +62,7 @@ class Values:
     __slots__ = ("activation", "leaves", "withheld")
 
     def __init__(self, leaves: Mapping[str, Any], withheld: frozenset[str] = frozenset()) -> None:
-        self.leaves = {name: value for name, value in leaves.items() if value is not None}
+        self.leaves = {name: _plain(value) for name, value in leaves.items() if value is not None}
         self.withheld = withheld
         self.activation = _PLAIN.Activation(self.leaves)
 
@@ -72,6 +72,13 @@ class Values:
 
 
 _PLAIN = cel.NewEnv(variables={})
+
+
+def _plain(value: Any) -> Any:
+    """A value the library takes: a list for any other collection, sets in order so that nothing hangs on theirs."""
+    if isinstance(value, tuple):
+        return list(value)
+    return sorted(value) if isinstance(value, set | frozenset) else value
 
 
 class Clause:
@@ -100,6 +107,9 @@ class Clause:
         self._numbers = tuple(
             leaf.name for leaf in leaves if leaf.name.startswith("context.") and leaf.type == "double"
         )
+        self._doubles = tuple(leaf.name for leaf in leaves if leaf.type == "double")
+        self._ints = tuple(leaf.name for leaf in leaves if leaf.type == "int")
+        self._as_given = not (self._known or self._numbers or self._doubles or self._ints)
         self._shown = tuple((leaf.name, leaf.personal) for leaf in leaves)
 
     def __repr__(self) -> str:
@@ -107,9 +117,7 @@ class Clause:
 
     def evaluate(self, values: Values | Mapping[str, Any]) -> Verdict:
         """Ask the condition. Give the same `Values` to every clause of one decision: building it costs most."""
-        seen = values if isinstance(values, Values) else Values(values)
-        if self._known or self._numbers:
-            seen = self._prepared(seen)
+        seen = self._fitted(values if isinstance(values, Values) else Values(values))
         result = self._expression.eval(seen.activation).value()
         there = seen.leaves
         shown = [_show(name, there.get(name), personal) for name, personal in self._shown]
@@ -121,17 +129,34 @@ class Clause:
 
     def holds(self, values: Values | Mapping[str, Any]) -> bool | None:
         """The bare result, None for unknown: for those who keep no record of it."""
-        seen = values if isinstance(values, Values) else Values(values)
-        if self._known or self._numbers:
-            seen = self._prepared(seen)
+        seen = self._fitted(values if isinstance(values, Values) else Values(values))
         result = self._expression.eval(seen.activation).value()
         return result if result is True or result is False else None
+
+    def _fitted(self, values: Values) -> Values:
+        """The same values where all have the types the clause was checked with, else a copy in which they have."""
+        if self._as_given:
+            return values
+        there = values.leaves
+        fits = (
+            not self._known
+            and not self._numbers
+            and all(type(there.get(name)) is not int for name in self._doubles)
+            and all(type(there.get(name)) is not float for name in self._ints)
+        )
+        return values if fits else self._prepared(values)
 
     def _prepared(self, values: Values) -> Values:
         leaves = dict(values.leaves)
         for name in self._numbers:
             if isinstance(text := leaves.get(name), str):
                 leaves[name] = _number(text)
+        for name in self._doubles:
+            if type(number := leaves.get(name)) is int:
+                leaves[name] = float(number)
+        for name in self._ints:
+            if type(number := leaves.get(name)) is float:
+                leaves[name] = int(number) if number.is_integer() else None
         for twin, name in self._known:
             leaves[twin] = None if name in values.withheld else leaves.get(name) is not None
         return Values(leaves, values.withheld)

@@ -73,7 +73,14 @@ class Compiler:
         test = None if is_wrong(parts["test"]) or parts["test"] is None else self._test(parts["test"], facts)
         do = () if is_wrong(parts["do"]) else self._do(parts["do"])
         self._valid(parts["valid"])
-        if not self._asks_known_model(clauses) or len(self._faults) > before or when is None or guard is None:
+        if (
+            not self._asks_known_model(clauses)
+            or any(fault.refuses for fault in self._faults[before:])
+            or when is None
+            or guard is None
+        ):
+            return None
+        if any(action.template not in self._refers.templates for action in do):
             return None
         needs = needs_of(clauses)
         keys = [one.key_leaf for one in (*facts.values(), *(held.read for held in unless if held.read)) if one.key_leaf]
@@ -247,7 +254,11 @@ class Compiler:
                 )
             quiet = Quiet(part.quiet.venue, part.quiet.person, hold, at_most or 0)
         stock = None if part.stock is None else Stock(part.stock.of, float(part.stock.at_least), part.stock.max_age)
-        return Guard(part.identity, tuple(dict.fromkeys(part.consent)), tuple(caps), quiet, stock, part.audience)
+        if "contact" in part.consent:
+            path: Path = ("guard", "consent", part.consent.index("contact"))
+            self._fault(path, "W503", "contact need not be named: it follows from the channels", "drop it")
+        consent = tuple(purpose for purpose in dict.fromkeys(part.consent) if purpose != "contact")
+        return Guard(part.identity, consent, tuple(caps), quiet, stock, part.audience)
 
     def _cap(self, scope: str, text: CapText, channels: set[str], tags: set[str]) -> Cap | None:
         kind = {"this": "THIS", "any": "ANY"}.get(scope) or ("TAG" if scope.startswith("tag.") else "CHANNEL")

@@ -73,6 +73,11 @@ def facts_of(
     """All facts of a file, by name: how they are read, and the leaves they are."""
     reads: dict[str, FactRead] = {}
     leaves: dict[str, Leaf] = {}
+    # A fact that is declared and wrong is no unknown field as well, whatever its type would have been.
+    named = document.value.get("facts")
+    leaves.update(
+        (f"facts.{name}", Leaf(f"facts.{name}", "dyn")) for name in (named if isinstance(named, dict) else ())
+    )
     if is_wrong(parts):
         return reads, leaves
     if len(parts) > MOST_FACTS:

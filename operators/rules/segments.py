@@ -4,7 +4,7 @@ import msgspec
 
 from operators.rules.campaign_file import SegmentFile
 from operators.rules.campaigns import FactRead
-from operators.rules.cel import Clause, Environment, Values
+from operators.rules.cel import Clause, Environment
 from operators.rules.conditions import compiled, facts_of
 from operators.rules.facts import FactPlan
 from operators.rules.faults import Fault
@@ -17,7 +17,7 @@ READABLE = ("person.", "score.", "facts.")
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """A segment in force. Without `leave` a member leaves when `enter` is not true."""
+    """A segment in force. Without `leave` a member goes when `enter` is not true."""
 
     id: str
     version: str
@@ -32,17 +32,6 @@ class Segment(msgspec.Struct, frozen=True):
     def purposes(self) -> frozenset[str]:
         """What membership needs: without it a person is no member."""
         return frozenset[str]().union(*self.needs.values())
-
-    def member(self, values: Values, was: bool) -> bool:
-        """Whether a person is a member now, given whether she was.
-
-        An unknown condition moves nobody in, and with a `leave` of its own nobody out.
-        """
-        if not was:
-            return self.enter.holds(values) is True
-        if self.leave is None:
-            return self.enter.holds(values) is True
-        return self.leave.holds(values) is not True
 
 
 def segment_of(document: Document, name: str, plan: FactPlan, faults: list[Fault]) -> Segment | None:

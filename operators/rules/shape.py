@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_
 
 import msgspec
 
-from operators.rules.faults import Fault, meant, one_of
+from operators.rules.faults import Fault, meant, nearest, one_of
 from operators.rules.strict_yaml import Document, Path
 from schemas import durations
 
@@ -89,8 +89,12 @@ def fields(document: Document, path: Path, kind: type[Part], faults: list[Fault]
         for word in written
         if word not in legal
     )
+    # A word misspelt is not also a word missing.
+    meant_for = {near for word in written if word not in legal for near in nearest(word, legal)}
     found = [word for word in kind.exactly_one if word in written]
     if kind.exactly_one and len(found) != 1:
+        if not found and meant_for & set(kind.exactly_one):
+            return dict.fromkeys(kind.__struct_fields__, WRONG)
         what = (
             f"{_name(path)} must have exactly one of {one_of(kind.exactly_one)}; it has {' and '.join(found) or 'none'}"
         )
@@ -101,6 +105,8 @@ def fields(document: Document, path: Path, kind: type[Part], faults: list[Fault]
     for info in msgspec.structs.fields(kind):
         if info.encode_name in written:
             values[info.name] = read(document, (*path, info.encode_name), hints[info.name], faults)
+        elif info.required and info.encode_name in meant_for:
+            values[info.name] = WRONG
         elif info.required:
             faults.append(
                 document.fault(
