@@ -40,6 +40,7 @@ class History:
         self._people = cast.customers(rng, people, self._categories)
         self._rows: list[tuple[int, int, str, int, dict[str, Any]]] = []
         self._told = 0
+        self._looking: dict[str, purchases.Looking] = {}
 
     def rows(self) -> Iterator[Row]:
         """Customers first, then day after day."""
@@ -67,7 +68,8 @@ class History:
         chosen = sorted(range(len(self._people)), key=lambda _: rng.random())[: self._visits]
         for number, index in enumerate(sorted(chosen)):
             customer = self._people[index]
-            looking, rows = purchases.browse(rng, customer, morning - _EVENING)
+            looking, rows = purchases.browse(rng, customer, morning - _EVENING, self._looking.get(customer.card))
+            self._looking[customer.card] = looking
             for topic, row in rows:
                 self._say(topic, row)
             if rng.random() < 0.85:

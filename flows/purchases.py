@@ -19,10 +19,10 @@ _ORDINARY = 2490
 
 @dataclass
 class Looking:
-    """What one person did on the web before coming: views by category, categories in the open cart."""
+    """What one person did on the web before coming: views by category, and the open cart: sku by category."""
 
     views: dict[str, int] = field(default_factory=dict)
-    cart: list[str] = field(default_factory=list)
+    cart: dict[str, str] = field(default_factory=dict)
 
 
 def chance(views: int, dwell_s: float, in_cart: bool) -> float:
@@ -39,11 +39,17 @@ def dwell_s(rng: Random, interest: float, usual: float = 22.0) -> float:
     return usual * (0.4 + rng.random()) + 85.0 * interest * rng.random()
 
 
-def browse(rng: Random, customer: Customer, evening: int) -> tuple[Looking, list[Row]]:
-    """A customer's web session in the four hours after `evening`, if there was one."""
-    looking, rows = Looking(), []
+def browse(rng: Random, customer: Customer, evening: int, before: Looking | None = None) -> tuple[Looking, list[Row]]:
+    """A customer's web session in the four hours after `evening`, if there was one.
+
+    What still lies in the cart from the session `before` is taken out first.
+    """
+    looking, rows = Looking(), list[Row]()
     at = evening + int(rng.random() * 4 * 3600) * SECOND
     session = f"{customer.card}-{evening // (3600 * SECOND)}"
+    for category, sku in before.cart.items() if before else ():
+        rows.append(_web(rng, customer, session, at, "product_removed", category, sku))
+        at += 2 * SECOND
     for category, interest in customer.interests:
         seen = int(7 * interest * rng.random() + 0.5) if rng.random() < 0.7 else 0
         for _ in range(seen):
@@ -53,14 +59,16 @@ def browse(rng: Random, customer: Customer, evening: int) -> tuple[Looking, list
             looking.views[category] = seen
         if seen >= 2 and rng.random() < 0.45:
             at += int(5 + 20 * rng.random()) * SECOND
-            looking.cart.append(category)
-            rows.append(_web(rng, customer, session, at, "product_added", category))
+            looking.cart[category] = f"{category}-{int(rng.random() * 40):02d}"
+            rows.append(_web(rng, customer, session, at, "product_added", category, looking.cart[category]))
     return looking, rows
 
 
-def _web(rng: Random, customer: Customer, session: str, at: int, name: str, category: str) -> Row:
+def _web(
+    rng: Random, customer: Customer, session: str, at: int, name: str, category: str, sku: str | None = None
+) -> Row:
     delay = int(50_000 + 200_000 * rng.random())
-    sku = f"{category}-{int(rng.random() * 40):02d}"
+    sku = sku or f"{category}-{int(rng.random() * 40):02d}"
     item = {"sku": sku, "category": category, "quantity_milli": 1000, "price_minor": PRICES.get(category, _ORDINARY)}
     return "web.event", {
         "event_time": at,
