@@ -1,0 +1,96 @@
+"""Screens: which one stands beside a person, and who else would read it."""
+
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from schemas.items import Person
+from schemas.reference import Device, Zone
+from schemas.venue import Venue
+
+
+class Screens:
+    """The venue's screens, and who is in each zone as far as somebody counts."""
+
+    def __init__(self, venue: Venue) -> None:
+        self.venue = venue
+        self._present: dict[str, frozenset[str]] = {}
+        self._nearest: dict[str, str | None] = {}
+
+    @property
+    def zone_info(self) -> ZoneInfo:
+        """The venue's time zone."""
+        return ZoneInfo(self.venue.site.time_zone or "UTC")
+
+    def present(self, zone_id: str, subjects: tuple[str, ...] | list[str]) -> None:
+        """Who is in a zone from now on."""
+        self._present[zone_id] = frozenset(subjects)
+
+    def count(self, zone_id: str | None) -> int | None:
+        """How many are in a zone; None where nobody counts."""
+        found = self._present.get(zone_id or "")
+        return None if found is None else len(found)
+
+    def zone(self, zone: Zone) -> None:
+        """A zone as it is from now on."""
+        zones = {name: each for name, each in self.venue.zones.items() if name != zone.zone_id}
+        centroids = dict(self.venue.centroids)
+        if not zone.deleted:
+            zones[zone.zone_id] = zone
+            centroids[zone.zone_id] = _centroid(zone)
+        self.venue = msgspec.structs.replace(self.venue, zones=zones, centroids=centroids)
+        self._nearest.clear()
+
+    def device(self, device: Device) -> None:
+        """A device as it is from now on."""
+        devices = {name: each for name, each in self.venue.devices.items() if name != device.device_id}
+        if not device.deleted:
+            devices[device.device_id] = device
+        self.venue = msgspec.structs.replace(self.venue, devices=devices)
+        self._nearest.clear()
+
+    def nearest(self, zone_id: str | None) -> str | None:
+        """The screen that has a zone in view and stands nearest to its centre; ties by id."""
+        if zone_id is None:
+            return None
+        if zone_id not in self._nearest:
+            x, y = self.venue.centroids.get(zone_id) or (0.0, 0.0)
+            found = [
+                (
+                    float("inf") if each.x_m is None or each.y_m is None else (each.x_m - x) ** 2 + (each.y_m - y) ** 2,
+                    name,
+                )
+                for name, each in self.venue.devices.items()
+                if each.kind == "SCREEN" and zone_id in each.view_zones
+            ]
+            self._nearest[zone_id] = min(found)[1] if found else None
+        return self._nearest[zone_id]
+
+    def others(self, device_id: str, person: Person) -> int | None:
+        """Subjects in view of a screen that are not the person's; None where not everybody is sensed."""
+        device = self.venue.devices.get(device_id)
+        if device is None or not device.view_zones:
+            return None
+        seen: set[str] = set()
+        for zone_id in device.view_zones:
+            present = self._present.get(zone_id)
+            if present is None:
+                return None
+            seen |= present
+        return len(seen.difference(member.identifier for member in person.members))
+
+    def alone(self, device_id: str, person: Person) -> bool:
+        """Whether nobody else would read a screen: it is no shared one, and everybody in view is known to be her."""
+        device = self.venue.devices.get(device_id)
+        return device is not None and not device.shared and self.others(device_id, person) == 0
+
+
+def _centroid(zone: Zone) -> tuple[float, float]:
+    """Centre of the area of a zone's first ring."""
+    flat = zone.rings[0].xy_m if zone.rings else [0.0, 0.0]
+    points = list(zip(flat[::2], flat[1::2], strict=True))
+    area = x = y = 0.0
+    for (ax, ay), (bx, by) in zip(points, [*points[1:], points[0]], strict=True):
+        cross = ax * by - bx * ay
+        area, x, y = area + cross, x + (ax + bx) * cross, y + (ay + by) * cross
+    return points[0] if area == 0 else (x / (3 * area), y / (3 * area))
