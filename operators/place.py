@@ -97,6 +97,10 @@ class Places:
         """The venue as it was loaded."""
         return self._venue
 
+    def twin(self) -> "Places":
+        """The venue as it was loaded, once more: each step follows the edits of zones in its own time."""
+        return Places(self._venue, reach_m=self._own_reach)
+
     def put(self, zone: Zone) -> None:
         """Add a zone or replace the one of that id; a deleted one is taken away."""
         if zone.deleted:
