@@ -23,6 +23,17 @@ NAMESPACES: dict[str, int] = {
 """Namespace to priority, strongest first; `track` lives one visit and is nobody."""
 PERSON_KINDS = frozenset({"login", "loyalty", "email", "phone"})
 UNIQUE = frozenset({"login", "loyalty"})
+LIMITS: dict[str, int] = {
+    "login": 1,
+    "loyalty": 1,
+    "email": 3,
+    "phone": 2,
+    "payment_token": 6,
+    "device": 8,
+    "tag": 4,
+    "cookie": 30,
+}
+"""How many identifiers of a namespace one profile may hold."""
 TOKEN = re.compile(r"^[a-z_]+:[0-9]+:[a-z2-7]{20}$")
 _PHONE = re.compile(r"^\+?[0-9][0-9 ()./-]{4,}$")
 _LONGEST = 512
