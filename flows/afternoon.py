@@ -72,6 +72,11 @@ class Simulation:
         """First names by raw card."""
         return cast.names([*self._people, *self._parts.values()])
 
+    @property
+    def followed(self) -> list[str]:
+        """Raw cards of those with a part."""
+        return [customer.loyalty for customer in self._parts.values()]
+
     def rows(self, minutes: float | None) -> Iterator[Row]:
         """All rows heard until `minutes` after 17:00, by ingest time; None never ends."""
         self._history()

@@ -28,6 +28,7 @@ class LiveShop:
         self.start = self._simulation.start + LEAD_S * SECOND
         self.site_id = self._simulation.shop.site_id
         self.names = self._simulation.names
+        self.followed = self._simulation.followed
         self._speed = speed
         self._rows: Iterator[Row] = self._simulation.rows(None)
         self._next: Row | None = None

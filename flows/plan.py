@@ -129,7 +129,7 @@ class Plan:
             sign, style = (STRANGER, MEMBER, NOT_ACTED, ACTED)[rank]
             column, row = self._cell(canvas, dot.x_m, dot.y_m)
             canvas.put(column, row, sign, style, fix=rank >= 2)
-            if rank >= 2 and anchor is not None:
+            if anchor is not None and (rank >= 2 or anchor in state.followed):
                 labels.append((column, row, state.names.get(anchor, ""), style))
         for column, row, name, style in reversed(labels):
             _label(canvas, column, row, name, style)

@@ -67,6 +67,7 @@ class ShopState:
         latencies: p50 and p99 in milliseconds, by stage.
         counts: anything worth counting, by name, in the order in which it is shown.
         names: first names by anchor, where the picture may use them.
+        followed: anchors of people whose name stands beside their dot all the time.
     """
 
     now: int = 0
@@ -80,6 +81,7 @@ class ShopState:
     latencies: dict[str, tuple[float, float]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    followed: frozenset[str] = frozenset()
     anchors: dict[str, str] = field(default_factory=dict)
     noted: dict[str, tuple[int, bool]] = field(default_factory=dict)
     _inside: dict[str, set[str]] = field(default_factory=dict)

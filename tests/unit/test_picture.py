@@ -124,6 +124,14 @@ def test_who_has_fallen_silent_leaves_the_picture() -> None:
     assert "★" not in Plan(_venue()).draw(60, 20, state).plain
 
 
+def test_somebody_followed_is_named_before_anything_is_decided_about_her() -> None:
+    state = _state()
+    state.noted.clear()
+    assert "Ana" not in Plan(_venue()).draw(120, 40, state).plain
+    state.followed = frozenset({parts()["Ana"].anchor})
+    assert "●Ana" in Plan(_venue()).draw(120, 40, state).plain.replace(" ", "")
+
+
 def test_plain_lines_say_each_thing_once() -> None:
     state, teller = _state(), Teller(_venue())
     first = teller.lines(state)
