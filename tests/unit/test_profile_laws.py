@@ -56,7 +56,7 @@ def _value(aggregate, record):
     )
 
 
-SETTLED = settings(derandomize=True, max_examples=150, deadline=None)
+SETTLED = settings(derandomize=True, max_examples=80, deadline=None)
 instants = some.integers(0, 10 * 24).map(lambda half: T0 - DAY + half * HOUR // 2)
 
 
