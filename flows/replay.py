@@ -99,9 +99,10 @@ def topic_files(folder: Path, *, known_venue: bool) -> list[Path]:
     return list(found.values())
 
 
-def _merge(
+def merged(
     folder: Path, order: str, reads: frozenset[str], *, known_venue: bool
 ) -> tuple[Merge, list[str], dict[int, tuple[str, Any]]]:
+    """The rows of a directory as one stream, the topics it has, and the writers' schemas of its Avro files."""
     schemas: dict[int, tuple[str, Any]] = {}
     rows: list[Rows] = []
     for path in topic_files(folder, known_venue=known_venue):
@@ -129,7 +130,7 @@ def replay(options: Options, progress: Progress = lambda _done, _total: None) ->
         options.source, config if config.exists() or options.config else None, end=options.end, deliver=options.deliver
     )
     known_venue = (options.source / "venue.geojson").exists()
-    merge, topics, schemas = _merge(options.source, options.order, flow.reads, known_venue=known_venue)
+    merge, topics, schemas = merged(options.source, options.order, flow.reads, known_venue=known_venue)
     deployment = deployment.heard_from(schemas)
     writes = flow.writes | ({"action.outcome"} if options.deliver and options.flow != "presence" else frozenset())
     _prepare(options.out, options.source, fresh=options.recovery is None)
