@@ -92,6 +92,21 @@ def in_order(faults: Iterable[Fault]) -> list[Fault]:
     )
 
 
+def repaired(content: bytes, faults: Iterable[Fault]) -> bytes:
+    """A file with every edit its faults carry; give the faults of that file only.
+
+    >>> edit = Edit(1, 4, 7, "500.0")
+    >>> repaired(b"a: 500 # x", [Fault("f", 1, 4, "E202", "", edit=edit)])
+    b'a: 500.0 # x'
+    """
+    lines = content.decode().splitlines(keepends=True)
+    edits = {fault.edit for fault in faults if fault.edit is not None}
+    for edit in sorted(edits, key=lambda edit: (edit.line, edit.start), reverse=True):
+        line = lines[edit.line - 1]
+        lines[edit.line - 1] = line[: edit.start - 1] + edit.text + line[edit.end - 1 :]
+    return "".join(lines).encode()
+
+
 def nearest(word: str, legal: Iterable[str], *, count: int = 1) -> list[str]:
     """Legal words that `word` may have been meant for, nearest first; none where nothing is near.
 

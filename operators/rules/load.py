@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from operators.rules import consent_checks, economy_checks
+from operators.rules import consent_checks, economy_checks, witness
 from operators.rules.campaigns import Campaign
 from operators.rules.compiling import Compiler, Set
 from operators.rules.facts import FactPlan
@@ -118,8 +118,16 @@ def load_rules(
     return rules
 
 
-def check_rules(files: Files, venue: Venue | None, models: Iterable[str] = ()) -> tuple[Rules | None, list[Fault]]:
+def check_rules(
+    files: Files, venue: Venue | None, models: Iterable[str] = (), *, search: bool = False
+) -> tuple[Rules | None, list[Fault]]:
     """Check a set of files.
+
+    Args:
+        files: content by name.
+        venue: as in `load_rules`.
+        models: as in `load_rules`.
+        search: look for contradictions too (W501, W502), which takes longer than all the rest.
 
     Returns:
         The rules, None when any file is wrong; and all faults, warnings too, in the order of the files.
@@ -148,6 +156,9 @@ def check_rules(files: Files, venue: Venue | None, models: Iterable[str] = ()) -
     for id_, name in named["campaigns"].items():
         if name in documents and (campaign := _campaign(documents[name], id_, refers, plan, faults)):
             campaigns[id_] = campaign
+    if search:
+        for id_, campaign in campaigns.items():
+            faults += witness.check(documents[named["campaigns"][id_]], campaign)
     for id_, template in templates.items():
         faults += warnings(documents[named["templates"][id_]], template, STATIC)
     ordered = in_order(faults)
@@ -195,6 +206,6 @@ def lint(files: Files, venue: Venue | None = None, models: Iterable[str] = (), *
         models: as in `load_rules`.
         language: `en` or `de`.
     """
-    rules, faults = check_rules(files, venue, models)
+    rules, faults = check_rules(files, venue, models, search=True)
     said = {} if rules is None else {name: sentence(campaign, language) for name, campaign in rules.campaigns.items()}
     return Lint(faults, said)
