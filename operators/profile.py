@@ -89,6 +89,19 @@ class Told(msgspec.Struct, array_like=True, frozen=True):
     said: Published
 
 
+class View:
+    """A person as she is composed while nothing is applied: contributions of her members, read once."""
+
+    __slots__ = ("agreed", "customers", "members", "person")
+
+    def __init__(self, person: Person, contributions: Table[Contribution]) -> None:
+        self.person = person
+        found = [(one.identifier, contributions.get(one.identifier)) for one in person.members]
+        self.members = [(member, mine) for member, mine in found if mine is not None]
+        self.agreed = tuple([mine.agreed for _, mine in self.members if mine.agreed is not None])
+        self.customers = ledger.standing([mine for _, mine in self.members])
+
+
 class Profiles:
     """The profiles of one shard: an implementation of `schemas.person.People`.
 
@@ -116,6 +129,7 @@ class Profiles:
         self._published: Table[Told] = tables.table(PUBLISHED, Told)
         self._since: Table[int] = tables.table(SINCE, int)
         self._clock = 0
+        self._views: dict[int, View] = {}
         self._composed: dict[str, tuple[tuple[Agreed, ...], int, int | None, Consents]] = {}
 
     def link(self, linked: Linked) -> None:
@@ -132,6 +146,7 @@ class Profiles:
 
     def apply(self, touched: Touched) -> Changed:
         """Apply an event to the identifier it is credited to; a repeat changes nothing."""
+        self._views.clear()
         event, record, member = touched.event, touched.event.record, touched.member
         if event.clock > self._clock:
             self._move(event.clock)
@@ -169,18 +184,12 @@ class Profiles:
 
     def tier(self, person: Person) -> str | None:
         """The tier that the newest record with one states, in lower case."""
-        stated = [
-            record for record in ledger.standing(mine for _, mine in self._members(person)) if record.tier is not None
-        ]
+        stated = [record for record in self._view(person).customers if record.tier is not None]
         return stated[-1].tier if stated else None
 
     def traits(self, person: Person) -> Mapping[str, str]:
         """Traits by name, each from the newest record that states it."""
-        return {
-            name: value
-            for record in ledger.standing(mine for _, mine in self._members(person))
-            for name, value in record.traits.items()
-        }
+        return {name: value for record in self._view(person).customers for name, value in record.traits.items()}
 
     def fact(self, person: Person, aggregate: str, key: str, at: int) -> int | float | str | None:
         """Value of an aggregate over (at - within, at]."""
@@ -200,17 +209,17 @@ class Profiles:
         instants = [window.next_change(at, within) for window in self._windows(person, aggregate, key)]
         if not self._rule.complete and (covered := (self._since.get(aggregate) or at) + within) > at:
             instants.append(covered)
-        return min((instant for instant in instants if instant is not None), default=None)
+        return min([instant for instant in instants if instant is not None], default=None)
 
     def next_change(self, person: Person, facts: Iterable[tuple[str, str]], at: int) -> int | None:
         """When any of these facts, or a consent, next changes by itself after `at`, or None."""
         instants = [self.changes_at(person, aggregate, key, at) for aggregate, key in facts]
-        instants.append(consent.next_expiry(self._agreed(person), at))
+        instants.append(consent.next_expiry(self._view(person).agreed, at))
         return min((instant for instant in instants if instant is not None), default=None)
 
     def consents(self, person: Person, at: int) -> Consents:
         """What she has agreed to, over all members."""
-        records = self._agreed(person)
+        records = self._view(person).agreed
         known = self._composed.get(person.anchor)
         if known is not None and known[0] == records and known[1] <= at and (known[2] is None or at < known[2]):
             return known[3]
@@ -222,14 +231,14 @@ class Profiles:
 
     def reach(self, person: Person) -> list[Reach]:
         """The newest verified contact point of each kind, by kind."""
-        return ledger.reachable(self._members(person))
+        return ledger.reachable(self._view(person).members)
 
     def open_visits(self, person: Person) -> list[Open]:
         """Where she is now, in the order in which she came in; a stay unheard of for the slack is none."""
         before = self._clock - self._rule.slack_us
         visits = [
             Open(visit, member, stay.site_id, stay.zone_id, stay.entered_at)
-            for member, mine in self._members(person)
+            for member, mine in self._view(person).members
             for visit, stay in mine.stays.items()
             if not stay.closed and stay.heard_at >= before
         ]
@@ -239,12 +248,12 @@ class Profiles:
         self, person: Person, segments: Iterable[str], scores: Mapping[str, object], cause: Cause
     ) -> Event | None:
         """A `profile.snapshot` when something published differs from the last one told of this person."""
-        customers = ledger.standing(mine for _, mine in self._members(person))
+        customers = self._view(person).customers
         traits: dict[str, tuple[str, str, int, str, str]] = {}
         for record in customers:
             for name, value in record.traits.items():
                 traits[name] = name, value, record.at, record.source, "personalisation"
-        receipts = [mine.last_receipt_at for _, mine in self._members(person) if mine.last_receipt_at is not None]
+        receipts = [mine.last_receipt_at for _, mine in self._view(person).members if mine.last_receipt_at is not None]
         said = Published(
             segments=sorted(segments),
             tier=next((record.tier for record in reversed(customers) if record.tier is not None), None),
@@ -320,6 +329,7 @@ class Profiles:
         fed = self._fed.get(topic)
         if not fed:
             return False
+        self._views.clear()
         mine = self._contributions.get(member) or Contribution()
         # The id is a decision's or an outcome's, which may be an event heard of in its own right.
         if not self._first(mine, member, at, f"{topic}\0{name}"):
@@ -348,19 +358,18 @@ class Profiles:
         window.prune(before)
         return window.add((at, name, held, unit), gauge.op, self._rule.exact)
 
-    def _members(self, person: Person) -> list[tuple[str, Contribution]]:
-        found = ((one.identifier, self._contributions.get(one.identifier)) for one in person.members)
-        return [(member, mine) for member, mine in found if mine is not None]
-
-    def _agreed(self, person: Person) -> tuple[Agreed, ...]:
-        return tuple(mine.agreed for _, mine in self._members(person) if mine.agreed is not None)
+    def _view(self, person: Person) -> View:
+        """Composed once until the next event is applied; the view holds its person, so her address stays hers."""
+        view = self._views.get(id(person))
+        if view is None:
+            if len(self._views) > 1_000:  # nothing but timers for long
+                self._views.clear()
+            view = self._views[id(person)] = View(person, self._contributions)
+        return view
 
     def _windows(self, person: Person, aggregate: str, key: str) -> list[Window]:
-        found = (mine.facts.get(aggregate, _NO_KEYS).get(key) for _, mine in self._members(person))
+        found = [mine.facts[aggregate].get(key) for _, mine in self._view(person).members if aggregate in mine.facts]
         return [window for window in found if window is not None]
-
-
-_NO_KEYS: dict[str, Window] = {}
 
 
 def _name(record: AnyRecord) -> str:

@@ -45,12 +45,7 @@ class Clause(Protocol):
 
 
 class FactRead(Protocol):
-    """A fact of a segment: its leaf is `facts.<name>`."""
-
-    @property
-    def name(self) -> str:
-        """As the file names it."""
-        ...
+    """How a segment reads one aggregate."""
 
     @property
     def aggregate(self) -> str:
@@ -87,8 +82,8 @@ class Segment(Protocol):
         ...
 
     @property
-    def facts(self) -> Sequence[FactRead]:
-        """The facts it declares."""
+    def facts(self) -> Mapping[str, FactRead]:
+        """The facts it declares: the leaf of each is `facts.<name>`."""
         ...
 
 
@@ -155,13 +150,14 @@ class Segments:
         self._scored = any(leaf.startswith("score.") or leaf == "person.ltv" for leaf in self._leaves)
         self._facts = {
             one.id: {
-                f"facts.{fact.name}": fact.aggregate
-                for fact in one.facts
-                if fact.key_leaf is None and f"facts.{fact.name}" in self._leaves
+                f"facts.{name}": fact.aggregate
+                for name, fact in one.facts.items()
+                if fact.key_leaf is None and f"facts.{name}" in self._leaves
             }
             for one in self._segments
         }
         self._aggregates = sorted({name for facts in self._facts.values() for name in facts.values()})
+        self._asked = [(name, "") for name in self._aggregates]
         self._standings: Table[Standing] = tables.table(STANDINGS, Standing)
         self._heap: list[tuple[int, str]] = []
         self._outdated: list[str] = []
@@ -204,26 +200,24 @@ class Segments:
         told = {} if standing.resting else standing.held
         before = dict(standing.held)
         changes = []
-        for member in sorted(member.identifier for member in person.members):
-            absorbed = self._standings.get(member) if member != person.anchor else None
-            if absorbed is not None and not absorbed.resting:
-                changes += [
-                    self._change(member, segment, version, "LEFT", cause, "MERGE")
-                    for segment, version in sorted(absorbed.held.items())
-                ]
-                before = absorbed.held | before
-                standing.at, standing.heard = max(standing.at, absorbed.at), max(standing.heard, absorbed.heard)
-                absorbed.resting, absorbed.due = True, None
-                self._standings.put(member, absorbed)
+        for member, absorbed in self._absorbed(person):
+            changes += [
+                self._change(member, segment, version, "LEFT", cause, "MERGE")
+                for segment, version in sorted(absorbed.held.items())
+            ]
+            before = absorbed.held | before
+            standing.at, standing.heard = max(standing.at, absorbed.at), max(standing.heard, absorbed.heard)
+            absorbed.resting, absorbed.due = True, None
+            self._standings.put(member, absorbed)
         standing.at = max(standing.at, cause.event_time)
         standing.heard = max(standing.heard, cause.ingest_time)
         if scores is not None and self._scored:
             standing.scores = dict(scores)
         after = self._judge(person, standing, before)
-        for segment, version in sorted({**told, **after}.items()):
-            if (segment in told) != (segment in after):
-                kind = "ENTERED" if segment in after else "LEFT"
-                changes.append(self._change(person.anchor, segment, version, kind, cause, why))
+        for segment in sorted(told.keys() ^ after.keys()):
+            kind = "ENTERED" if segment in after else "LEFT"
+            version = after[segment] if segment in after else told[segment]
+            changes.append(self._change(person.anchor, segment, version, kind, cause, why))
         standing.held, standing.rules, standing.resting = after, self._rules, False
         self._standings.put(person.anchor, standing)
         if standing.due is not None and standing.due != due:
@@ -265,6 +259,14 @@ class Segments:
                 rung += self._ring(anchor, at, number, clock, "RULE")
         return rung
 
+    def _absorbed(self, person: Person) -> list[tuple[str, Standing]]:
+        """Anchors among her members that stood for themselves until now, sorted."""
+        found = [(one.identifier, self._standings.get(one.identifier)) for one in person.members]
+        return sorted(
+            [(member, one) for member, one in found if one and not one.resting and member != person.anchor],
+            key=lambda pair: pair[0],
+        )
+
     def _waits(self, due: int, anchor: str) -> bool:
         standing = self._standings.get(anchor)
         return standing is not None and standing.due == due and not standing.resting
@@ -286,11 +288,9 @@ class Segments:
         consents = self._people.consents(person, at)
         seen = usable(person, consents)
         facts = {name: self._people.fact(seen, name, "", at) for name in self._aggregates}
-        instants = [
-            self._people.next_change(seen, [(name, "") for name in self._aggregates], at),
-            self._people.next_change(person, [], at),
-        ]
-        standing.due = min((instant for instant in instants if instant is not None), default=None)
+        due = self._people.next_change(seen, self._asked, at)
+        expiry = self._people.next_change(person, (), at) if seen is not person else due
+        standing.due = min(due, expiry) if due is not None and expiry is not None else expiry if due is None else due
         values = {leaf: self._leaf(leaf, seen, standing.scores) for leaf in self._leaves}
         key = (consents, tuple(facts.values()), tuple(values.values()), sorted(before))
         if self._settled.get(person.anchor) == key and before.keys() <= self._ids:

@@ -56,7 +56,7 @@ class Clause:
 
 
 def segment(name, enter, leave=None, *facts, version="1"):
-    reads = [SimpleNamespace(name=fact, aggregate=fact, key_leaf=None) for fact in facts]
+    reads = {fact: SimpleNamespace(aggregate=fact, key_leaf=None) for fact in facts}
     return SimpleNamespace(id=name, version=version, enter=enter, leave=leave, facts=reads)
 
 
