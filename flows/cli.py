@@ -79,6 +79,10 @@ def _json(value: Any) -> None:
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
+def _say(text: str) -> None:
+    err.print(text, soft_wrap=True, markup=False)
+
+
 @contextmanager
 def _bar(what: str) -> Iterator[Any]:
     """A progress bar on a terminal; nothing elsewhere."""
@@ -139,7 +143,7 @@ def replay(
         config=config,
     )
     with _bar("replay") as progress:
-        summary = run(options, progress)
+        summary = run(options, progress, _say)
     if as_json:
         _json(summary)
         return

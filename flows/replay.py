@@ -118,7 +118,9 @@ def merged(
     return Merge(rows), [one.topic for one in rows], schemas
 
 
-def replay(options: Options, progress: Progress = lambda _done, _total: None) -> dict[str, Any]:
+def replay(
+    options: Options, progress: Progress = lambda _done, _total: None, say: Callable[[str], None] = lambda _text: None
+) -> dict[str, Any]:
     """Run a flow over a directory and write its topics and `summary.json`; answers the summary.
 
     Raises:
@@ -127,7 +129,7 @@ def replay(options: Options, progress: Progress = lambda _done, _total: None) ->
     flow = FLOWS[options.flow]
     config = options.config or (options.source / "footfall.toml")
     deployment = Deployment.load(
-        options.source, config if config.exists() or options.config else None, end=options.end, deliver=options.deliver
+        options.source, config if config.exists() or options.config else None, end=options.end, say=say
     )
     known_venue = (options.source / "venue.geojson").exists()
     merge, topics, schemas = merged(options.source, options.order, flow.reads, known_venue=known_venue)

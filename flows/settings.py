@@ -108,7 +108,9 @@ class CampaignSettings(_Section, frozen=True, kw_only=True):
     dir: Annotated[str, Meta(description="Folder of campaign files")] = "campaigns"
     segments: Annotated[str, Meta(description="Folder of segment files")] = "segments"
     templates: Annotated[str, Meta(description="Folder of template files")] = "templates"
-    stale_after: Annotated[Duration, Meta(description="Age at which a trigger no longer speaks to people")] = span("10s")
+    stale_after: Annotated[Duration, Meta(description="Age at which a trigger no longer speaks to people")] = span(
+        "10s"
+    )
 
 
 class ModelSettings(_Section, frozen=True, kw_only=True):
@@ -242,7 +244,9 @@ def load(path: Path | None) -> Settings:
     try:
         _ = settings.until_us
     except BadShape as error:
-        raise _wrong(path, text, ["input"], "until", f"until in [input] {error}; got {settings.input.until!r}") from error
+        raise _wrong(
+            path, text, ["input"], "until", f"until in [input] {error}; got {settings.input.until!r}"
+        ) from error
     return settings
 
 
