@@ -13,17 +13,20 @@ from schemas.sensing import SourceStatus
 SECOND = 1_000_000
 BEHIND = 10 * SECOND
 IDLE_HEARTBEATS = 3
+PATIENCE = 60 * SECOND
 
 
 class Mark(msgspec.Struct, array_like=True):
     """Where the shard stands, µs.
 
-    `told` is the watermark last told, `stepped` the last multiple of 100 ms walked to, `heard` the clock of
-    the last reading that entered, `lag` how far behind the clock the watermark runs when no source is active.
+    `told` is the watermark last told, `began` and `stepped` the first and the last multiple of 100 ms walked
+    to, `heard` the clock of the last reading that entered, `lag` how far behind the clock the watermark runs
+    when no source is active, `started` whether one ever was.
     """
 
     at: int = 0
     told: int = 0
+    began: int = 0
     stepped: int = 0
     heard: int = 0
     lag: int = 2 * SECOND
@@ -140,8 +143,12 @@ class Shore:
             self._tide(clock)
             return
         self._least = None
-        if self.mark.started or not any(source.count for source in self._trying.values()):
-            self.mark.at = max(self.mark.at, clock - self.mark.lag)
+        mark = self.mark
+        mark.began = mark.began or clock
+        # a flow that starts on a backlog has heard nothing yet either: that is no silence
+        unheard = not any(source.count for source in self._trying.values()) and clock - mark.began > PATIENCE
+        if mark.started or unheard:
+            mark.at = max(mark.at, clock - mark.lag)
 
     def forget(self, before: int) -> None:
         """Drop sources that have said nothing since `before`."""
