@@ -110,7 +110,10 @@ class Clause:
         self._doubles = tuple(leaf.name for leaf in leaves if leaf.type == "double")
         self._ints = tuple(leaf.name for leaf in leaves if leaf.type == "int")
         self._as_given = not (self._known or self._numbers or self._doubles or self._ints)
-        self._shown = tuple((leaf.name, leaf.personal) for leaf in leaves)
+        self._shown = tuple(
+            (leaf.name, leaf.personal, f"{leaf.name} = set"[:_SHOWN], f"{leaf.name} = not set"[:_SHOWN])
+            for leaf in leaves
+        )
 
     def __repr__(self) -> str:
         return f"Clause({self.name!r}, {self.text!r})"
@@ -120,7 +123,14 @@ class Clause:
         seen = self._fitted(values if isinstance(values, Values) else Values(values))
         result = self._expression.eval(seen.activation).value()
         there = seen.leaves
-        shown = [_show(name, there.get(name), personal) for name, personal in self._shown]
+        shown = []
+        for name, personal, is_set, is_not in self._shown:
+            value = there.get(name)
+            # The twin of a personal leaf tells no more than the leaf would: that it is there, or is not.
+            if value is None or (personal and value is False and name.endswith("_known")):
+                shown.append(is_not)
+            else:
+                shown.append(is_set if personal else _show(name, value))
         if result is True:
             return Verdict(TRUE, shown)
         if result is False:
@@ -137,14 +147,16 @@ class Clause:
         """The same values where all have the types the clause was checked with, else a copy in which they have."""
         if self._as_given:
             return values
+        if self._known or self._numbers:
+            return self._prepared(values)
         there = values.leaves
-        fits = (
-            not self._known
-            and not self._numbers
-            and all(type(there.get(name)) is not int for name in self._doubles)
-            and all(type(there.get(name)) is not float for name in self._ints)
-        )
-        return values if fits else self._prepared(values)
+        for name in self._doubles:
+            if type(there.get(name)) is int:
+                return self._prepared(values)
+        for name in self._ints:
+            if type(there.get(name)) is float:
+                return self._prepared(values)
+        return values
 
     def _prepared(self, values: Values) -> Values:
         leaves = dict(values.leaves)
@@ -169,12 +181,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _show(name: str, value: Any, personal: bool) -> str:
-    if personal:
-        unset = value is None or (value is False and name.endswith("_known"))
-        return f"{name} = {'not set' if unset else 'set'}"[:_SHOWN]
-    if value is None:
-        return f"{name} = not set"[:_SHOWN]
+def _show(name: str, value: Any) -> str:
     if isinstance(value, bool):
         said = "true" if value else "false"
     elif isinstance(value, list | tuple):
@@ -202,18 +209,24 @@ class Environment:
                 twin = f"{leaf.name}_known"
                 self.leaves[twin] = Leaf(twin, "bool", False, leaf.purposes, leaf.personal)
         self._numeric: dict[str, str] = {}
+        # A `where` sees its event, the zone and the site: nothing more by being named.
+        self._open = static is known.STATIC
         self._engine = cel.NewEnv(variables={leaf.name: _cel_type(leaf) for leaf in self.leaves.values()})
 
-    def compile(self, name: str, text: str) -> Clause:
+    def compile(self, name: str, text: str, *, longest: int = LONGEST) -> Clause:
         """Check an expression and make it ready.
+
+        Args:
+            name: of the clause.
+            text: the expression.
+            longest: how many characters it may hold.
 
         Raises:
             BadCondition: it reads what is not there, mixes types, calls what is not allowed, or is not bool.
         """
-        if len(text) > LONGEST:
-            raise BadCondition(
-                [Trouble(0, 1, "E107", f"a condition must hold at most {LONGEST} characters; it holds {len(text)}")]
-            )
+        if len(text) > longest:
+            what = f"a condition must hold at most {longest} characters; it holds {len(text)}"
+            raise BadCondition([Trouble(0, 1, "E107", what, "say it in several clauses")])
         try:
             tree = read(self._engine.compile(text, disable_check=True).serialize())
             banned = list(_banned(tree.root, text))
@@ -250,6 +263,8 @@ class Environment:
         return Clause(name, text, checked, tuple(leaves[read_] for read_ in reads if read_ in leaves), expression)
 
     def _by_use(self, root: Node) -> Iterator[Leaf]:
+        if not self._open:
+            return
         numeric = set(_compared_with_numbers(root, self.leaves))
         for path in _paths(root):
             if path.startswith("context."):

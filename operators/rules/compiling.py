@@ -22,9 +22,9 @@ from operators.rules.campaigns import Action, Arm, Campaign, Cap, FactRead, Guar
 from operators.rules.cel import Clause, Environment
 from operators.rules.channels import CHANNELS
 from operators.rules.conditions import compiled, conditions_of, declared, facts_of, needs_of, of_part
-from operators.rules.facts import FactDeclared, FactPlan
+from operators.rules.facts import FactDeclared, FactPlan, where_environment
 from operators.rules.faults import Fault, meant
-from operators.rules.leaves import PLACES, Leaf, event_leaves
+from operators.rules.leaves import Leaf, event_leaves
 from operators.rules.segments import version_of
 from operators.rules.shape import fields, is_wrong, read
 from operators.rules.strict_yaml import Document, Path
@@ -159,9 +159,7 @@ class Compiler:
     def _happened(self, part: EventPart, path: Path) -> made.Happened | None:
         if part.where is None:
             return made.Happened(part.topic)
-        environment = Environment(
-            {name: source.leaf for name, source in event_leaves(part.topic).items()}, static=PLACES
-        )
+        environment = where_environment(part.topic)
         clause = compiled(self._document, (*path, "where"), environment, "where", part.where, self._faults)
         return None if clause is None else made.Happened(part.topic, clause)
 

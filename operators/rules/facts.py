@@ -6,6 +6,7 @@ comparison with the zone or the site, `==` or `in`, becomes the key under which 
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -82,7 +83,7 @@ class FactPlan:
         own = ":" in fact.topic
         sources = {} if own else event_leaves(fact.topic)
         of = _of(fact, sources)
-        where, key_leaf, key = (None, None, None) if fact.where is None else _split(fact.where, sources)
+        where, key_leaf, key = (None, None, None) if fact.where is None else _split(fact.topic, fact.where)
         written = "" if where is None else where.text
         keyed = f"{key_leaf}={key.leaf.name}" if key is not None else ""
         id_ = ids.version([fact.topic, fact.op, fact.of or "", written, keyed, fact.within_us])
@@ -170,10 +171,22 @@ def _of(fact: FactDeclared, sources: Mapping[str, Source]) -> Source | None:
     return legal[fact.of]
 
 
-def _split(text: str, sources: Mapping[str, Source]) -> tuple[Clause | None, str | None, Source | None]:
+@cache
+def where_environment(topic: str) -> Environment:
+    """What the `where` of an event may read: the event, the zone and the site."""
+    return Environment({name: source.leaf for name, source in event_leaves(topic).items()}, static=PLACES)
+
+
+@cache
+def _event_environment(topic: str) -> Environment:
+    return Environment({name: source.leaf for name, source in event_leaves(topic).items()}, static={})
+
+
+@lru_cache(4096)
+def _split(topic: str, text: str) -> tuple[Clause | None, str | None, Source | None]:
     """The part that reads the event alone, and the leaf and the field that key the rest."""
-    event = {name: source.leaf for name, source in sources.items()}
-    whole = Environment(event, static=PLACES).compile("where", text)
+    sources = event_leaves(topic)
+    whole = where_environment(topic).compile("where", text)
     alone: list[str] = []
     key: tuple[str, Source] | None = None
     for node, (offset, part) in zip(_conjuncts(whole.tree.root), _parts(text, whole.tree.root), strict=True):
@@ -206,7 +219,8 @@ def _split(text: str, sources: Mapping[str, Source]) -> tuple[Clause | None, str
             )
         key = found
     joined = " && ".join(_squeezed(part if len(alone) == 1 else f"({part})") for part in alone)
-    clause = Environment(event, static={}).compile("where", joined) if alone else None
+    # The brackets put in may make it longer than what somebody was allowed to write.
+    clause = _event_environment(topic).compile("where", joined, longest=4 * len(text) + 4) if alone else None
     return (clause, *key) if key is not None else (clause, None, None)
 
 

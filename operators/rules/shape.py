@@ -7,6 +7,7 @@ of the file are the struct's encoded field names, so `if` and `from` can be fiel
 import types
 import typing
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -100,7 +101,7 @@ def fields(document: Document, path: Path, kind: type[Part], faults: list[Fault]
         )
         faults.append(document.fault(path, "E104", what, "keep one" if found else f"add {kind.exactly_one[0]}"))
         return dict.fromkeys(kind.__struct_fields__, WRONG)
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     values: dict[str, Any] = {}
     for info in msgspec.structs.fields(kind):
         if info.encode_name in written:
@@ -117,6 +118,11 @@ def fields(document: Document, path: Path, kind: type[Part], faults: list[Fault]
         else:
             values[info.name] = info.default if info.default is not msgspec.NODEFAULT else info.default_factory()
     return values
+
+
+@cache
+def _hints(kind: type[Part]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def read(document: Document, path: Path, hint: Any, faults: list[Fault]) -> Any:

@@ -168,7 +168,7 @@ class _Builder:
         self._text = text
         self._lines = text.splitlines()
         self._marks: dict[Path, Mark] = {}
-        self._events: Iterator[Any] = iter(YAML(typ="rt", pure=True).parse(text))
+        self._events: Iterator[Any] = iter(YAML(typ="safe", pure=True).parse(text))
 
     def document(self) -> Document:
         """The whole file."""
