@@ -10,7 +10,7 @@ from operators.state.store import Table, Tables
 from schemas import ids
 from schemas.derived import SegmentChange
 from schemas.items import Event, Person
-from schemas.person import Cause, Consents, People, usable
+from schemas.person import DENIED, WITHDRAWN, Cause, Consents, People, usable
 
 STANDINGS = 50
 """Table number."""
@@ -286,6 +286,8 @@ class Segments:
         """What she holds as of `standing.at`, having held `before`; also sets when to look again."""
         at = standing.at
         consents = self._people.consents(person, at)
+        if consents.of("profiling") in {DENIED, WITHDRAWN}:
+            standing.scores = {}
         seen = usable(person, consents)
         facts = {name: self._people.fact(seen, name, "", at) for name in self._aggregates}
         due = self._people.next_change(seen, self._asked, at)

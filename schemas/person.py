@@ -98,7 +98,10 @@ class Observation(msgspec.Struct, frozen=True):
 class Plan(Protocol):
     """What the rules in force want to be kept: made by `operators.rules`, followed by the profile."""
 
-    aggregates: Mapping[str, Aggregate]
+    @property
+    def aggregates(self) -> Mapping[str, Aggregate]:
+        """All that is kept, by id."""
+        ...
 
     def observe(self, topic: str, record: AnyRecord) -> list[Observation]:
         """What this event adds, to every aggregate it belongs to."""

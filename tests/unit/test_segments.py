@@ -9,6 +9,7 @@ from hypothesis import strategies as some
 from operators.consent import compose
 from operators.ledger import Contribution
 from operators.profile import ProfileRule, Profiles
+from operators.rules.load import check_rules
 from operators.segments import Segments
 from operators.state.memory import Memory, MemoryStore
 from operators.state.store import Tables
@@ -87,12 +88,12 @@ def person(*members):
 class Desk:
     """Profiles and segments as the flow drives them: the timers, the person's own timers, the event, the judgement."""
 
-    def __init__(self, segments=ALL, memory=None, token=None):
+    def __init__(self, segments=ALL, memory=None, token=None, plan=None):
         self.store = MemoryStore(memory)
         self.store.claim(token)
         self.store.open("0")
         self.tables = Tables(self.store)
-        self.people = Profiles(ProfileRule(), Plan(), self.tables)
+        self.people = Profiles(ProfileRule(), plan or Plan(), self.tables)
         self.segments = Segments(segments, self.people, self.tables, "mad")
         self.told = []
 
@@ -252,6 +253,9 @@ def test_scores_are_kept_for_the_times_when_none_is_made():
     assert [change.record.kind for change in changes] == ["ENTERED"]
     desk.hear(CARD, viewed("a", T0 + 2))
     assert desk.segments.of(person(CARD)) == ["keen"]
+    assert desk.segments.scores(person(CARD)) == {"intent": 0.9}
+    desk.hear(CARD, Consent(event_id="w", event_time=T0 + 3, identifier=CARD, withdrawn=True))
+    assert desk.segments.scores(person(CARD)) == {}
 
 
 def test_a_record_has_the_times_of_its_cause_and_the_venues_site():
@@ -284,6 +288,31 @@ def test_a_new_version_is_asked_of_everybody_once():
     gone = Desk((), memory, token)
     gone._rung(gone.segments.recheck(T0 + HOUR, 0, T0 + HOUR))
     assert gone.taken() == [(CARD, "premium", "LEFT", "RULE", T0 + HOUR)]
+
+
+PAGE = b"""\
+segment: premium
+facts: {spend_90d: {sum: pos.receipt, of: total, within: 90d}}
+enter: 'facts.spend_90d >= 600.0 || person.tier == "gold"'
+leave: 'facts.spend_90d < 500.0 && person.tier != "gold"'
+"""
+
+
+def test_a_segment_as_a_file_writes_it():
+    rules, faults = check_rules({"segments/premium.yaml": PAGE}, None)
+    assert faults == []
+    desk = Desk(list(rules.segments.values()), plan=rules.plan)
+    desk.link("GREW", T0, person(CARD), person(MAIL))
+    desk.hear(CARD, bought("r1", T0, 60_000))
+    assert desk.taken() == [], "nothing granted yet"
+    desk.hear(CARD, granted("k1", T0 + 1))
+    assert desk.taken() == [(CARD, "premium", "ENTERED", "EVENT", T0 + 1)]
+    desk.hear(CARD, bought("r2", T0 + HOUR, -5_000))
+    desk.tick(T0 + 90 * 24 * HOUR)
+    assert desk.taken() == [(CARD, "premium", "LEFT", "TIME", T0 + 90 * 24 * HOUR)], "no tier keeps nobody in"
+    desk.hear(MAIL, granted("k2", T0, "linking", member=MAIL))
+    desk.hear(MAIL, crm("c", T0, "Gold"))
+    assert desk.taken() == [], "gold without personalisation"
 
 
 # The law: equal to a full recompute at every event and at every instant at which anything could change.
