@@ -2,13 +2,19 @@
 
 No engine runs here: the same cores are called one after the other over the same merged rows, up to the
 profile, whose consents say what may be learned from. What would have been scored is what is learned from.
+`python -m flows.train` makes the example's model anew.
 """
 
-from collections.abc import Callable
+import shutil
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
-from flows.deployment import Deployment
+from flows.deployment import EXAMPLE, Deployment
+from flows.history import write_history
 from flows.replay import FLOWS, merged
 from operators.connectors.merge import Progress, batches
 from operators.learn import train_intent
@@ -17,10 +23,22 @@ from operators.state.memory import MemoryStore
 from operators.state.store import Tables
 from operators.training import Row, TrainingTap
 from schemas.items import Item, Linked, Touched
+from schemas.person import Aggregate, Observation
+from schemas.types import AnyRecord
 
 HORIZON_US = 24 * 3600 * 1_000_000
 TREES = 40
 _BATCH = 512
+
+
+class NoFacts:
+    """The plan of profiles that nobody asks for facts: they are kept for their consents."""
+
+    aggregates: Mapping[str, Aggregate] = MappingProxyType({})
+
+    def observe(self, topic: str, record: AnyRecord) -> list[Observation]:  # noqa: ARG002
+        """Nothing is counted."""
+        return []
 
 
 class Learning:
@@ -62,7 +80,7 @@ def recorded_rows(source: Path, progress: Progress, horizon_us: int = HORIZON_US
     merge, _, schemas = merged(source, "ingest", FLOWS["store"].reads, known_venue=known_venue)
     deployment = deployment.heard_from(schemas)
     tables = _tables()
-    profiles = Profiles(ProfileRule(site_id=deployment.site_id), deployment.rules.plan, tables)
+    profiles = Profiles(ProfileRule(site_id=deployment.site_id), NoFacts(), tables)
     tap = TrainingTap(tables, deployment.venue, horizon_us, profiles.consents)
     made: tuple[Callable[[Tables], Any], ...] = (
         deployment.decode,
@@ -117,3 +135,29 @@ def _tables() -> Tables:
     store.claim(None)
     store.open("0")
     return Tables(store)
+
+
+def ship(models: Path, *, seed: int = 7, days: int = 60) -> dict[str, Any]:
+    """Make the example's model anew: `days` of simulated shop life, and what is learned from them.
+
+    Args:
+        models: folder of models; versions that lie there go.
+        seed: of the shop and of the training.
+        days: of shop life.
+
+    Returns:
+        What `train` returns.
+    """
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "history"
+        write_history(source, seed, days)
+        report = train(source, Path(folder) / "models", seed=seed)
+        made = Path(report["path"])
+        shutil.rmtree(models / made.parent.name, ignore_errors=True)
+        kept = models / made.parent.name / made.name
+        shutil.copytree(made, kept)
+    return {**report, "path": str(kept)}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{ship(EXAMPLE / 'models')['path']}\n")
