@@ -288,10 +288,14 @@ def train_intent(
 
     Example: footfall train intent --in history --out models
     """
-    from flows.train import train
+    from flows.train import Leak, ModelUnavailable, TooLittle, train
 
-    with _bar("train") as progress:
-        report = train(source, out, seed=seed, progress=progress)
+    try:
+        with _bar("train") as progress:
+            report = train(source, out, seed=seed, progress=progress)
+    except (Leak, TooLittle, ModelUnavailable) as stopped:
+        err.print(str(stopped), soft_wrap=True, markup=False)
+        raise typer.Exit(1) from stopped
     if as_json:
         _json(report)
     else:

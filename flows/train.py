@@ -17,14 +17,18 @@ from flows.deployment import EXAMPLE, Deployment
 from flows.history import write_history
 from flows.replay import FLOWS, merged
 from operators.connectors.merge import Progress, batches
-from operators.learn import train_intent
+from operators.learn import TooLittle, train_intent
+from operators.lightgbm import ModelUnavailable
 from operators.profile import ProfileRule, Profiles
+from operators.quality import Leak
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
 from operators.training import Row, TrainingTap
 from schemas.items import Item, Linked, Touched
 from schemas.person import Aggregate, Observation
 from schemas.types import AnyRecord
+
+__all__ = ["Leak", "ModelUnavailable", "TooLittle", "recorded_rows", "ship", "train"]
 
 HORIZON_US = 24 * 3600 * 1_000_000
 TREES = 40
@@ -124,6 +128,7 @@ def train(
     Raises:
         Leak: a guard stopped the run.
         TooLittle: the recording is too short to learn from and to judge by.
+        ModelUnavailable: LightGBM cannot be used here.
     """
     rows = recorded_rows(source, progress, horizon_us)
     trained = train_intent(rows, out, seed=seed, horizon_us=horizon_us, trees=trees)
