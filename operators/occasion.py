@@ -13,7 +13,7 @@ from schemas.person import Consents, People, Reach
 from schemas.reference import ContextFact
 from schemas.venue import Venue
 
-Value = int | float | str | bool | list[str] | list[int] | list[float]
+Value = int | float | str | bool | list[int | float | str]
 Known = Value | None
 FactsOf = Callable[[tuple[str, ...], str], ContextFact | None]
 """The newest context fact of a name, in the first of the scopes that has one."""
@@ -150,7 +150,7 @@ class Reading:
         if name == "tier":
             return self._people.tier(self._visible)
         if name == "segments":
-            return self._segments
+            return list(self._segments)
         if name.startswith("traits."):
             return self._people.traits(self._visible).get(name.removeprefix("traits."))
         return None
