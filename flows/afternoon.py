@@ -26,6 +26,7 @@ LEAD_S = 60
 """Seconds of shop life before the moment at which the live demo begins: 40 s of them Ana is in Offers."""
 SOLD_OUT_S = 70
 DAY = 24 * 3600 * SECOND
+NOTHING: tuple[purchases.Looking, list[Row]] = (purchases.Looking(), [])
 _EARLIER_S = 1500
 _PEOPLE = 240
 _BETWEEN_S = 4.6
@@ -114,12 +115,14 @@ class Simulation:
             joined = self.start - 80 * DAY - int(rng.random() * 200) * 3600 * SECOND
             for topic, row in cast.papers(customer, joined):
                 self._say(topic, row)
-            if customer.name not in self._parts or customer is not self._parts[customer.name]:
+            if customer is self._parts.get(customer.name):
+                looking, rows = purchases.keen(rng, customer, evening) if customer.interests else NOTHING
+            else:
                 self._past(rng, customer)
                 looking, rows = purchases.browse(rng, customer, evening)
-                self._looking[customer.card] = looking
-                for topic, row in rows:
-                    self._say(topic, row)
+            self._looking[customer.card] = looking
+            for topic, row in rows:
+                self._say(topic, row)
         fact = {"scope": self.shop.site_id, "name": "weather", "value": "rain", "valid_until": self.start + DAY // 2}
         times = {"event_time": self.start - 2 * DAY // 24, "ingest_time": self.start - 2 * DAY // 24}
         self._say("context.fact", {**times, "site_id": self.shop.site_id, "source_id": "weather", **fact})

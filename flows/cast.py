@@ -84,6 +84,7 @@ def parts() -> dict[str, Customer]:
     named.append(Customer("Eve", "eve", language="es", purposes=(*ALL, "display_name")))
     named.extend(Customer(name, name.lower()) for name in ("Gus", "Hana", "Ivy"))
     named.append(Customer("Finn", "finn", tier="silver"))
+    named.append(Customer("Jana", "jana", tier="base", interests=(("shoes", 1.0),)))
     cast = [_of_arm(customer, wanted=True) for customer in named]
     cast.append(_of_arm(Customer("Dev", "dev"), wanted=False))
     return {customer.name: customer for customer in cast}

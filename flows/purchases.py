@@ -64,6 +64,17 @@ def browse(rng: Random, customer: Customer, evening: int, before: Looking | None
     return looking, rows
 
 
+def keen(rng: Random, customer: Customer, evening: int) -> tuple[Looking, list[Row]]:
+    """The session of somebody who wants what she likes most: five views of it, and one in the cart."""
+    category, _ = max(customer.interests, key=lambda one: one[1])
+    looking, session = Looking({category: 5}, {category: f"{category}-07"}), f"{customer.card}-evening"
+    rows = [
+        _web(rng, customer, session, evening + minute * 60 * SECOND, "product_viewed", category) for minute in range(5)
+    ]
+    at = evening + 300 * SECOND
+    return looking, [*rows, _web(rng, customer, session, at, "product_added", category, looking.cart[category])]
+
+
 def _web(
     rng: Random, customer: Customer, session: str, at: int, name: str, category: str, sku: str | None = None
 ) -> Row:

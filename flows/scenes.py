@@ -34,5 +34,6 @@ SCENES = (
     Scene("Eve", 50.0),  # her name may stand on a screen, but others see it
     Scene("Gus", 57.0),
     Scene("Hana", 65.0),
+    Scene("Jana", 69.0, 80.0, "shoes"),  # looked at shoes last night, has a pair in the cart: the model is for it
     Scene("Ivy", 38.0, 110.0, paired_s=107.0),  # unknown at 83; her app reads the code at 107
 )

@@ -108,7 +108,7 @@ class ShopState:
         """An action went out with this text."""
         self.actions.appendleft(Told(at, channel, target, text, campaign_id, self.who(anchor or "")))
         if anchor:
-            self.noted[anchor] = (at, True)
+            self.noted[self.person(anchor)] = (at, True)
 
     def at_clock(self, now: int) -> None:
         """Move the clock on; who has not been heard for a while leaves the picture."""
@@ -120,25 +120,30 @@ class ShopState:
 
     def who(self, anchor: str) -> str:
         """What the picture calls somebody: a first name, else that she is a member, or nobody known."""
-        if anchor in self.names:
-            return self.names[anchor]
-        return "a member" if namespace_of(anchor) in PERSON_KINDS else "a visitor"
+        person = self.person(anchor)
+        if person in self.names:
+            return self.names[person]
+        return "a member" if namespace_of(person) in PERSON_KINDS else "a visitor"
+
+    def person(self, anchor: str) -> str:
+        """Whom an anchor stands for by now: a stay keeps the one it had before its person was known."""
+        return self.anchors.get(anchor, anchor)
 
     def known(self, subject: str) -> str | None:
         """The anchor of a subject that belongs to a known person."""
-        anchor = self.anchors.get(subject, subject)
+        anchor = self.person(subject)
         return anchor if namespace_of(anchor) in PERSON_KINDS else None
 
     def _decided(self, record: Decision) -> None:
-        person = namespace_of(record.anchor_id) in PERSON_KINDS
+        person = self.person(record.anchor_id)
         for candidate in record.candidates:
             if candidate.verdict == "FIRED":
                 continue
             self.reasons[candidate.reason] += 1
-            if person:
+            if namespace_of(person) in PERSON_KINDS:
                 self.refusals.appendleft(self._refused(record, candidate))
-                if not self.noted.get(record.anchor_id, (0, False))[1]:
-                    self.noted[record.anchor_id] = (record.event_time, False)
+                if not self.noted.get(person, (0, False))[1]:
+                    self.noted[person] = (record.event_time, False)
 
     def _refused(self, record: Decision, candidate: Candidate) -> Refused:
         words = reason_in_words(candidate.reason, candidate.detail, clause_that_decided(candidate) or "of the campaign")

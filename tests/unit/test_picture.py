@@ -102,6 +102,15 @@ def test_strangers_are_counted_and_not_listed() -> None:
     assert [refused.who for refused in state.refusals] == ["Ben"]
 
 
+def test_a_stay_that_began_with_a_stranger_is_told_of_the_person_she_turned_out_to_be() -> None:
+    state = _state()
+    ana = parts()["Ana"].anchor
+    tag = next(identifier for identifier, anchor in state.anchors.items() if anchor == ana)
+    state.delivered(state.now, "PUSH", "x", "Hi Ana", "offers", tag)
+    state.take(_decision(tag, "SUPPRESSED", "CAP_THIS", state.now))
+    assert (state.actions[0].who, state.refusals[0].who) == ("Ana", "Ana")
+
+
 def test_occupancy_follows_the_transitions() -> None:
     state = ShopState()
     for kind in ("ENTER", "ENTER", "EXIT"):
