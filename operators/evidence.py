@@ -148,9 +148,7 @@ class Seen(msgspec.Struct, array_like=True):
         return True
 
     def knows(self, other: str, mark: int) -> bool:
-        """Whether a sight would add nothing, as far as this identifier can tell."""
-        if self.hub:
-            return True
+        """Whether a sight would add nothing; what a hub was seen with is counted elsewhere."""
         marks = self.edges.get(other)
         return marks is not None and (not marks or mark in marks)
 

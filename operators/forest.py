@@ -82,7 +82,9 @@ class Forest:
         for n, weak in enumerate(identifiers[1:], 1):
             seen = self._known(weak).seen
             for strong in identifiers[:n]:
-                if namespace(strong) != namespace(weak) and not seen.knows(strong, mark):
+                if namespace(strong) == namespace(weak) or seen.knows(strong, mark):
+                    continue
+                if not seen.hub or weak not in self._known(strong).below:
                     return False
         return True
 

@@ -212,10 +212,11 @@ class Stitch:
             return
         changes = self._changes(persons)
         rows: list[Assignment] = []
+        left = self._left(persons)
         moved: list[Person] = []
         for person in persons:
             self._remember(person)
-            if self._assign(person, cause, rows):
+            if self._assign(person, left, cause, rows):
                 moved.append(person)
         rows.sort(key=lambda row: self._rule.rank(row.identifier))
         out.extend(Event(cause.number, cause.clock, "identity.assignment", row) for row in rows)
@@ -226,12 +227,24 @@ class Stitch:
         out.extend(self._alarm(crowd, cause) for crowd in self._forest.crowds)
         self._forest.crowds.clear()
 
-    def _assign(self, person: Person, cause: _Cause, rows: list[Assignment]) -> bool:
+    def _left(self, persons: list[Person]) -> set[str]:
+        """Persons, as published, that somebody is no longer with."""
+        left = set()
+        for person in persons:
+            for member in person.members:
+                node = self._forest.node(member.identifier)
+                assert node is not None
+                if node.person != person.anchor:
+                    left.add(node.person)
+        return left
+
+    def _assign(self, person: Person, left: set[str], cause: _Cause, rows: list[Assignment]) -> bool:
         """Publish what is new of each member; whether anything of the person is."""
         moved = False
         for member in person.members:
             node = self._forest.node(member.identifier)
             assert node is not None
+            moved = moved or node.person in left
             if (node.person, node.root, node.state) != (person.anchor, person.root, person.state):
                 node.person, node.root, node.state = person.anchor, person.root, person.state
                 node.version += 1
