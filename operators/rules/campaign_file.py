@@ -94,9 +94,9 @@ class CapText(msgspec.Struct, frozen=True):
 def _cap(written: Any) -> CapText:
     text, shown = written, False
     if isinstance(written, dict):
-        if set(written) != {"limit", "count"} or written["count"] not in {"shown", "sent"}:
+        if not {"limit"} <= written.keys() <= {"limit", "count"} or written.get("count", "shown") != "shown":
             raise Unreadable("a cap must be {limit: 1 per 24h, count: shown}", "write {limit: 1 per 24h, count: shown}")
-        text, shown = written["limit"], written["count"] == "shown"
+        text, shown = written["limit"], "count" in written
     found = _CAP.fullmatch(text) if isinstance(text, str) else None
     if not found:
         raise Unreadable(f"a cap must be written like 1 per 24h or 2 per calendar day; got {text}", "write 1 per 24h")

@@ -81,6 +81,13 @@ def _action(
         yield document.fault(
             (*path, "channel"), "E302", "reaction counts must not start a message to a person", "use a screen"
         )
+    reaches = action.channel == "SCREEN" and "screen" not in template.parts
+    named = any(NAME in part.variables for part in template.parts.get("screen_personal", {}).values())
+    if reaches and not named and DISPLAY_NAME not in campaign.guard.consent:
+        what = f"template {template.id} has but a personal part, which needs purpose {DISPLAY_NAME} on a screen"
+        yield document.fault(
+            path, "E301", what, f"add {DISPLAY_NAME} to guard.consent, or give the template a part screen"
+        )
     for part in _parts(campaign, action, template):
         for variable in part.variables:
             yield from _variable(document, campaign, action, part, variable, leaves)
@@ -124,7 +131,7 @@ def _variable(
         place = "on a screen" if on_screen else f"on {action.channel.lower()}"
         what = f"template {action.template} uses {variable}, which needs purpose {purpose} {place}"
         fix = f"add {purpose} to guard.consent, or give the {part.channel.split('_')[0]} a part without it"
-        yield document.fault(path, "E301", what, fix)
+        yield document.fault(("do", action.step), "E301", what, fix)
     if not personal(variable):
         return
     if action.channel == "LABEL":

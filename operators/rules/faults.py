@@ -113,10 +113,10 @@ def nearest(word: str, legal: Iterable[str], *, count: int = 1) -> list[str]:
     >>> nearest("dwel", ["dwell", "entered"])
     ['dwell']
     """
-    # Sorted, so that ties do not hang on the order in which somebody built a set.
+    # Sorted, so that ties do not hang on the order in which somebody built a set. Case is no distance.
     words = sorted(set(legal))
     limit = max(1, len(word) // 2)
-    found = process.extract(word, words, scorer=OSA.distance, limit=count, score_cutoff=limit)
+    found = process.extract(word, words, scorer=OSA.distance, processor=str.lower, limit=count, score_cutoff=limit)
     return [match for match, _, _ in found]
 
 

@@ -103,8 +103,10 @@ def fields(document: Document, path: Path, kind: type[Part], faults: list[Fault]
         return dict.fromkeys(kind.__struct_fields__, WRONG)
     hints = _hints(kind)
     values: dict[str, Any] = {}
-    for info in msgspec.structs.fields(kind):
-        if info.encode_name in written:
+    for info in _infos(kind):
+        # Nothing written for a part that may be left out is that part left out.
+        left_out = written.get(info.encode_name) is None and not info.required and info.encode_name not in found
+        if info.encode_name in written and not left_out:
             values[info.name] = read(document, (*path, info.encode_name), hints[info.name], faults)
         elif info.required and info.encode_name in meant_for:
             values[info.name] = WRONG
@@ -118,6 +120,11 @@ def fields(document: Document, path: Path, kind: type[Part], faults: list[Fault]
         else:
             values[info.name] = info.default if info.default is not msgspec.NODEFAULT else info.default_factory()
     return values
+
+
+@cache
+def _infos(kind: type[Part]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(kind)
 
 
 @cache

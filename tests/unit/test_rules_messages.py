@@ -187,3 +187,42 @@ def test_a_warning_refuses_nothing(name: str) -> None:
     rules, faults = check_rules(files(**CASES[name]), venue(), {"intent"})
     assert rules is not None
     assert rules.warnings == faults != []
+
+
+def test_a_message_reads_as_the_campaign_page_shows_it() -> None:
+    """The page's own example: line 18, column 10, a literal without its point."""
+    text = CAMPAIGN.replace("if:\n  rich: 'facts.spend > 400.0'", "if:\n" + "\n" * 11 + "  rich: 'person.ltv > 500'")
+    faults = check_rules(files(campaign=text), venue())[1]
+    assert str(faults[-1]).splitlines() == [
+        "campaigns/offers.yaml:18:10: E202 person.ltv is a double, 500 is an int",
+        "   18 |   rich: 'person.ltv > 500'",
+        "      |          ^^^^^^^^^^^^^^^^ CEL does not mix the two",
+        "   fix: write 500.0   (footfall campaign lint --fix does it)",
+    ]
+
+
+def test_a_message_for_a_machine_has_the_same_parts() -> None:
+    (fault,) = found("E202-int-double")
+    assert fault.as_json() == {
+        "file": "campaigns/offers.yaml",
+        "line": 7,
+        "column": 10,
+        "code": "E202",
+        "what": "facts.spend is a double, 400 is an int",
+        "source": "  rich: 'facts.spend > 400'",
+        "note": "CEL does not mix the two",
+        "fix": "write 400.0   (footfall campaign lint --fix does it)",
+    }
+
+
+def test_a_screen_whose_only_part_is_personal_needs_the_purpose_of_one() -> None:
+    changed = template("  screen: {en: 'Members get 10 %'}", "  screen_personal: {en: 'Back again'}")
+    assert [fault.code for fault in check_rules(files(**changed), venue())[1]] == ["E301"]
+    asked = campaign("[personalisation,", "[display_name, personalisation,")
+    assert check_rules(files(**changed, **asked), venue())[1] == []
+
+
+def test_nothing_written_is_a_part_left_out() -> None:
+    rules, _ = check_rules(files(**campaign("owner: store", "owner: store\ntest:\nunless: ~\ntags:")), venue())
+    assert rules is not None
+    assert rules.campaigns["offers"].test is None
