@@ -280,6 +280,21 @@ def test_a_source_hours_off_is_quarantined_and_named(hours):
     assert not seen.late
 
 
+@pytest.mark.parametrize(("rate", "tags"), [(1, 10), (200, 1), (5, 100), (0.5, 1)])
+def test_a_wrong_clock_is_found_at_any_rate(rate, tags):
+    """Many tags in one beat, a busy source, a sparse one."""
+    wrong = [
+        reading(
+            2 * i / rate / 2 + 7200, ingest=T0 + round(i / rate * S) + 3 * MS * tag, source="c", subject=f"tag:1:{tag}"
+        )
+        for i in range(round(60 * rate))
+        for tag in range(tags)
+    ]
+    seen = run([*stream(70), *wrong])
+    assert {fix.subject_id for fix in seen.fixes} <= {"tag:1:a"} or rate < 1
+    assert [alert.name for alert in seen.alerts][-1] == "QUARANTINED"
+
+
 @pytest.mark.parametrize(("ahead", "alerts"), [(0.2, []), (0.5, []), (2, ["DEGRADED"]), (5, ["DEGRADED"])])
 def test_a_clock_ahead_is_corrected_at_once(ahead, alerts):
     """Delay cannot make a lag negative; above a second somebody hears of it."""
