@@ -109,13 +109,30 @@ def load_rules(
     """
     folders = dict(zip(FOLDERS, (campaigns, segments, templates), strict=True))
     files: dict[str, bytes] = {}
+    strays: list[Fault] = []
     for kind, folder in folders.items():
-        for path in sorted((folder or directory / kind).glob("*.yaml")):
-            files[f"{kind}/{path.name}"] = path.read_bytes()
+        found, stray = read_folder(folder or directory / kind, kind)
+        files |= found
+        strays += stray
     rules, faults = check_rules(files, venue, models)
-    if rules is None:
-        raise RulesRefused([fault for fault in faults if fault.refuses])
+    if rules is None or strays:
+        raise RulesRefused([*strays, *(fault for fault in faults if fault.refuses)])
     return rules
+
+
+def read_folder(folder: Path, kind: str) -> tuple[dict[str, bytes], list[Fault]]:
+    """Files of one folder by name, and a fault for each that would have been left out in silence."""
+    files: dict[str, bytes] = {}
+    strays: list[Fault] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        name = f"{kind}/{path.name}"
+        if path.suffix == ".yaml" and path.is_file():
+            files[name] = path.read_bytes()
+        elif path.is_file() and not path.name.startswith((".", "README")):
+            strays.append(
+                Fault(name, 1, 1, "E105", f"a file of {kind} must be called <id>.yaml", fix=f"name it {path.stem}.yaml")
+            )
+    return files, strays
 
 
 def check_rules(

@@ -236,6 +236,8 @@ class _Builder:
 
     def _scalar(self, event: Any) -> Any:
         text = event.value
+        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise _Refused(self._fault(event, "half a character must not stand alone"))
         if event.style is not None and event.style != "":
             return text
         if _NULL.fullmatch(text):

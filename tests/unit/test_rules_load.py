@@ -207,6 +207,16 @@ def test_a_directory_without_rules_has_none_in_force(tmp_path: Path) -> None:
     assert made.versions.keys() == {"campaigns", "segments", "rules"}
 
 
+def test_a_file_that_would_be_left_out_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "campaigns").mkdir()
+    (tmp_path / "campaigns" / "README.md").write_text("how we write campaigns")
+    load_rules(tmp_path, None)
+    (tmp_path / "campaigns" / "offers.yml").write_text("campaign: offers")
+    with pytest.raises(RulesRefused) as refused:
+        load_rules(tmp_path, None)
+    assert [(fault.file, fault.code) for fault in refused.value.faults] == [("campaigns/offers.yml", "E105")]
+
+
 def test_a_campaign_is_said_in_one_sentence() -> None:
     english = lint(ANA).sentences["offers-premium-dwell"]
     assert english == (

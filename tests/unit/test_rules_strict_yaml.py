@@ -61,6 +61,7 @@ def test_plain_scalars_mean_what_the_core_schema_says(written: str, meant: objec
         "null: a",
         "? [a]\n: b",
         "a: {b: 1, b: 2}",
+        'a: "\\ud800"',
         "a: 'x",
         'a: "\\U99999999"',
         "a: " + "[" * 200,
