@@ -4,7 +4,7 @@
 same in plain lines, and `summary` ends both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -30,6 +30,8 @@ NEXT = (
 """The three files to edit next."""
 CHANNELS = {"SCREEN": ("▣", "bright_blue"), "PUSH": ("✆", "green"), "EMAIL": ("✉", "yellow")}
 VERDICTS = {"NOT_MATCHED": "grey62", "SUPPRESSED": "red", "HELD_OUT": "magenta", "OUTRANKED": "yellow"}
+_FRESH_US = 6_000_000
+_NAMED = 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WIDE = 110
 _FOOT = 5
@@ -117,7 +119,7 @@ class Picture:
         return Panel(shown, box=box.ROUNDED, border_style="green", title=title, title_align="left", padding=(0, 1))
 
     def _unsaid(self, width: int, height: int) -> Panel:
-        rows = _fitting((self._refused(refused) for refused in self._state.refusals), width - 4, height - 2)
+        rows = _fitting((self._refused(*one) for one in _together(self._state.refusals)), width - 4, height - 2)
         shown = Group(*rows) if rows else Text("nothing yet", "grey50 italic")
         number = self._state.reasons.total()
         title = f"[bold red]not done, and why[/] [grey62]{number}[/]" if number else "[bold red]not done, and why[/]"
@@ -125,20 +127,20 @@ class Picture:
 
     def _told(self, told: Told) -> Text:
         sign, style = CHANNELS.get(told.channel, ("→", "white"))
-        fresh = "bold " if self._state.now - told.at < 6_000_000 else ""
+        fresh = f"bold {style}" if self._state.now - told.at < _FRESH_US else "white"
         to = told.target if told.channel == "SCREEN" else told.who
         return Text.assemble(
             (self._clock(told.at), "grey50"),
             (f" {sign} ", style),
             (to, f"bold {style}"),
             " ",
-            (told.text, f"{fresh}white"),
+            (told.text, fresh),
         )
 
-    def _refused(self, refused: Refused) -> Text:
+    def _refused(self, refused: Refused, who: list[str]) -> Text:
         style = VERDICTS.get(refused.verdict, "white")
         return Text.assemble(
-            (self._clock(refused.at), "grey50"), " ", (refused.who, f"bold {style}"), " ", (refused.campaign_id, "grey62"),
+            (self._clock(refused.at), "grey50"), " ", (_named(who), f"bold {style}"), " ", (refused.campaign_id, "grey62"),
             " ", (refused.words, style),
         )  # fmt: skip
 
@@ -236,6 +238,27 @@ def _fitting(texts: Iterator[Text], width: int, height: int) -> list[Text]:
             break
         found.append(text)
     return found
+
+
+def _together(refusals: Iterable[Refused]) -> Iterator[tuple[Refused, list[str]]]:
+    """Refusals, newest first; those that no campaign was meant for stand together, one line for each reason."""
+    found: dict[object, tuple[Refused, list[str]]] = {}
+    for refused in refusals:
+        key = (refused.campaign_id, refused.words) if refused.verdict == "NOT_MATCHED" else refused
+        _, who = found.setdefault(key, (refused, []))
+        if refused.who not in who:
+            who.append(refused.who)
+    yield from found.values()
+
+
+def _named(who: list[str]) -> str:
+    """A few names, and how many more.
+
+    >>> _named(["Ben", "Ida", "Leo", "Mia", "Zoe"])
+    'Ben, Ida, Leo + 2'
+    """
+    more = len(who) - _NAMED
+    return ", ".join(who[:_NAMED]) + (f" + {more}" if more > 0 else "")
 
 
 def _in_rows(pieces: list[Text], width: int) -> list[Text]:

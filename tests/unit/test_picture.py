@@ -92,6 +92,15 @@ def test_it_shows_who_was_told_and_who_was_not_and_why(width: int, height: int) 
     assert "★" in drawn
 
 
+def test_people_whom_no_campaign_was_meant_for_share_a_line() -> None:
+    state = _state()
+    for anchor in list(state.names)[:5]:
+        state.take(_decision(anchor, "NOT_MATCHED", "CLAUSE_FALSE", state.now))
+    drawn = _drawn(120, 40, state)
+    assert drawn.count("the condition") == 1
+    assert " + 3 " in drawn
+
+
 def test_an_empty_state_is_drawn_too() -> None:
     assert "nothing yet" in _drawn(80, 24, ShopState())
 
