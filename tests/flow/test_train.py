@@ -1,11 +1,14 @@
 """`footfall train intent` from a recorded directory, and the model that is shipped with the example."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from flows.deployment import EXAMPLE
 from flows.history import write_history
+from flows.replay import Options, replay
+from flows.simulate import write_directory
 from flows.train import HORIZON_US, recorded_rows, ship, train
 from operators.features import features_hash
 from operators.learn import train_intent
@@ -51,6 +54,16 @@ def test_rows_are_of_known_persons_with_their_web_and_receipts(rows):
     assert all(row.person.startswith("loyalty:1:") and row.member.startswith("device:1:") for row in rows)
     assert 0.05 < sum(row.bought for row in rows) / len(rows) < 0.4
     assert len({features_hash(row.features) for row in rows}) > 0.9 * len(rows)
+
+
+def test_training_reproduces_every_vector_that_service_scored(tmp_path):
+    write_directory(tmp_path / "day", 3, 4.0)
+    replay(Options(source=tmp_path / "day", out=tmp_path / "out"))
+    with (tmp_path / "out" / "decision.score.jsonl").open() as file:
+        scored = [(row["visit_id"], row["features_hash"]) for row in map(json.loads, file)]
+    seen = {(row.visit_id, features_hash(row.features)) for row in recorded_rows(tmp_path / "day", quiet, 0)}
+    assert len(scored) >= 5
+    assert [one for one in scored if one not in seen] == []
 
 
 def test_the_shipped_model_passes_its_checks_and_is_small():
