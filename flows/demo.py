@@ -4,7 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from bytewax.run import cli_main
@@ -30,7 +30,6 @@ from schemas.sensing import Position
 from schemas.texts import Delivered
 
 FRAME_S = 0.25
-WARM_UP_S = 1.0
 STAGES = ("decode", "admit", "dwell", "occupancy", "stitch", "person", "deliver")
 TOPICS = FLOWS["store"].writes | {"action.outcome"}
 ANA, OFFERS = "Ana", "offers"
@@ -39,10 +38,18 @@ ANA, OFFERS = "Ana", "offers"
 class Watch:
     """Follows a live flow: the state of the picture, the counts of the summary, and latencies by stage."""
 
-    def __init__(self, shop: LiveShop, deployment: Deployment, *, seconds: float | None, show: Callable[[ShopState], None]) -> None:
+    def __init__(
+        self, shop: LiveShop, deployment: Deployment, *, seconds: float | None, show: Callable[[ShopState], None]
+    ) -> None:
         self._shop, self._show = shop, show
         self._subject = subject_tokens(deployment.token)
-        self.state = ShopState(of_s=seconds, names={deployment.token(raw): name for raw, name in shop.names.items()})
+        token = deployment.token
+        self.state = ShopState(
+            now=shop.start,
+            of_s=seconds,
+            names={token(raw): name for raw, name in shop.names.items()},
+            followed=frozenset(map(token, shop.followed)),
+        )
         self._began = self._frame = 0.0
         self._began_wall = 0
         self.events: Counter[str] = Counter()
@@ -71,7 +78,7 @@ class Watch:
         try:
             at, x, y = row["event_time"], float(row["x_m"]), float(row["y_m"])
             subject = self._subject(row["subject_id"])
-            if at <= self._shop.now(monotonic() - self._began) and abs(x) < 1_000 and abs(y) < 1_000:
+            if at <= self.state.now + 5_000_000 and abs(x) < 1_000 and abs(y) < 1_000:
                 self.state.take(Position(event_time=at, subject_id=subject, x_m=x, y_m=y, floor=0.0))
         except (KeyError, TypeError, ValueError):
             return  # a bad row of the simulated shop: the flow says what is wrong with it
@@ -100,25 +107,32 @@ class Watch:
         now = monotonic()
         if now - self._frame >= FRAME_S:
             self._frame = now
-            self._draw(now - self._began)
+            self._draw(now - self._began if self._began else 0.0)
 
     def _decided(self, batch: Batch, clock: int, record: Decision) -> None:
         for candidate in record.candidates:
             self.verdicts[candidate.verdict] += 1
         due = self._began_wall + (clock - self._shop.start)
-        if clock >= self._shop.start:
+        if self._began and clock >= self._shop.start:
             self.histograms["decision"].record_value(max(1, batch.stamps["person"] - due))
 
     def _handed(self, item: Delivered) -> None:
         anchor = self.anchors.get(item.action_id, ("", ""))[0]
         self.state.delivered(item.at, item.channel, item.target, item.text, item.campaign_id, anchor)
         self.delivered.append(
-            {"at": item.at, "channel": item.channel, "target": item.target, "text": item.text, "campaign_id": item.campaign_id, "action_id": item.action_id}
+            {
+                "at": item.at,
+                "channel": item.channel,
+                "target": item.target,
+                "text": item.text,
+                "campaign_id": item.campaign_id,
+                "action_id": item.action_id,
+            }
         )
 
     def _stages(self, batch: Batch) -> None:
-        if self.state.elapsed_s < WARM_UP_S:
-            return  # the backlog of the start is no live traffic
+        if not self._began:
+            return  # the past of the shop is no live traffic
         before = batch.stamps["heard"]
         for name in STAGES:
             self.histograms[name].record_value(max(1, batch.stamps[name] - before))
@@ -153,13 +167,20 @@ def _quantiles(found: Any) -> dict[str, float]:
     return {name: round(found.get_value_at_percentile(point) / 1e3, 3) for name, point in points.items()}
 
 
-def _summary(watch: Watch, deployment: Deployment, seed: int, seconds: float) -> dict[str, Any]:
+def _summary(watch: Watch, seed: int, seconds: float) -> dict[str, Any]:
     from schemas.rows import written
 
-    ana = next((raw for raw, name in watch.state.names.items() if name == ANA), "")
-    hers = [one for one in watch.delivered if watch.anchors.get(one["action_id"], ("", ""))[0] == ana and one["campaign_id"] == "offers-premium-dwell"]
+    hers = [
+        one
+        for one in watch.delivered
+        if one["campaign_id"] == "offers-premium-dwell"
+        and watch.state.who(watch.anchors.get(one["action_id"], ("", ""))[0]) == ANA
+    ]
     visit = next((watch.anchors[one["action_id"]][1] for one in hers), "")
-    rows = [{**{name: value for name, value in one.items() if name != "action_id"}, "at": written(one["at"])} for one in watch.delivered]
+    rows = [
+        {**{name: value for name, value in one.items() if name != "action_id"}, "at": written(one["at"])}
+        for one in watch.delivered
+    ]
     return {
         "seed": seed,
         "seconds": round(seconds, 1),
@@ -177,7 +198,10 @@ def _summary(watch: Watch, deployment: Deployment, seed: int, seconds: float) ->
             "person": ANA,
             "zone": OFFERS,
             "dwell_s": watch.dwells.get(visit),
-            "delivered": [{**{name: value for name, value in one.items() if name != "action_id"}, "at": written(one["at"])} for one in hers],
+            "delivered": [
+                {**{name: value for name, value in one.items() if name != "action_id"}, "at": written(one["at"])}
+                for one in hers
+            ],
         },
     }
 
@@ -193,7 +217,11 @@ def run(*, seconds: float | None, seed: int | None, headless: bool, quiet: bool)
     """
     console = Console(stderr=True, highlight=False)
     deployment = Deployment.load(
-        EXAMPLE, EXAMPLE / "footfall.toml", complete=True, live=True, say=(lambda _text: None) if quiet else console.print
+        EXAMPLE,
+        EXAMPLE / "footfall.toml",
+        complete=True,
+        live=True,
+        say=(lambda _text: None) if quiet else console.print,
     )
     chosen = deployment.settings.simulate.seed if seed is None else seed
     shop = LiveShop(chosen)
@@ -216,13 +244,11 @@ def run(*, seconds: float | None, seed: int | None, headless: bool, quiet: bool)
     )
     began = time.perf_counter()
     with picture or nullcontext():
-        try:
+        with suppress(KeyboardInterrupt):
             cli_main(store(deployment, ports))
-        except KeyboardInterrupt:
-            pass
         watch.close()
     elapsed = time.perf_counter() - began
     if not quiet:
         console.print(closing(watch.state, elapsed))
         sys.stderr.flush()
-    return _summary(watch, deployment, chosen, elapsed)
+    return _summary(watch, chosen, elapsed)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-
 from flows.ports import key_of
 from flows.settings import TECHNOLOGIES, Duration, Settings, WrongUse, load
 from operators.admit import Admit, AdmitRule
@@ -15,6 +14,7 @@ from operators.decode import Decode, DecodeRule
 from operators.deliver import Deliver, DeliverRule
 from operators.dwell import Dwell, DwellRule
 from operators.dwelling import dwelling
+from operators.evidence import StitchRule
 from operators.lightgbm import ModelUnavailable
 from operators.model import Model, ModelRefused, load_model
 from operators.occupancy import Occupancy
@@ -27,7 +27,7 @@ from operators.rules.load import lint as lint_rules
 from operators.score import Scores
 from operators.segments import Segments
 from operators.state.store import Tables
-from operators.stitch import Stitch, StitchRule
+from operators.stitch import Stitch
 from operators.venue import load_venue
 from schemas.pseudonym import Tokens, tokens
 from schemas.reference import Zone
@@ -60,7 +60,13 @@ class Deployment:
 
     @classmethod
     def load(
-        cls, folder: Path, config: Path | None, *, end: str = "close", complete: bool = True, live: bool = False,
+        cls,
+        folder: Path,
+        config: Path | None,
+        *,
+        end: str = "close",
+        complete: bool = True,
+        live: bool = False,
         say: Say = _quiet,
     ) -> "Deployment":
         """Read a directory laid out as a replay directory.
@@ -83,7 +89,9 @@ class Deployment:
             say("using the published example key: not for production")
         venue = load_venue(folder / "venue.geojson", strict_zones=settings.presence.strict_zones)
         if settings.site.id not in (None, venue.site.site_id):
-            raise WrongUse(f"{config}: id in [site] must be that of venue.geojson, {venue.site.site_id!r}; got {settings.site.id!r}")
+            raise WrongUse(
+                f"{config}: id in [site] must be that of venue.geojson, {venue.site.site_id!r}; got {settings.site.id!r}"
+            )
         model = _model(folder, base, settings, say)
         rules = load_rules(
             folder,
@@ -94,8 +102,15 @@ class Deployment:
         for warning in [*venue.warnings, *map(str, rules.warnings)]:
             say(warning)
         return cls(
-            settings=settings, venue=venue, rules=rules, model=model, key=key, key_version=version,
-            end=cast("End", end), complete=complete, live=live,
+            settings=settings,
+            venue=venue,
+            rules=rules,
+            model=model,
+            key=key,
+            key_version=version,
+            end=cast("End", end),
+            complete=complete,
+            live=live,
         )
 
     def heard_from(self, schemas: Mapping[int, tuple[str, Any]]) -> "Deployment":
@@ -165,9 +180,7 @@ class Deployment:
 
     def person(self, tables: Tables) -> PersonStep:
         """Profile, score, segments, decision: in that order for each event."""
-        people = Profiles(
-            ProfileRule(site_id=self.site_id, complete=self.complete), self.rules.plan, tables
-        )
+        people = Profiles(ProfileRule(site_id=self.site_id, complete=self.complete), self.rules.plan, tables)
         segments = Segments(list(self.rules.segments.values()), people, tables, self.site_id)
         scores = Scores(self.model, self.venue, tables)
         versions = {
@@ -245,5 +258,3 @@ def lint(folder: Path) -> tuple[list[Fault], dict[str, str]]:
         raise WrongUse(f"{folder}: must hold campaigns/, segments/ or templates/ with .yaml files")
     found = lint_rules(files, venue, _models(folder, folder, settings))
     return found.faults, found.sentences
-
-

@@ -102,7 +102,13 @@ def members(run: Run, token: str, at: int) -> tuple[set[str], int | None]:
 
 
 def explained(
-    folder: Path, *, person: str, at: str, campaign: str | None = None, config: Path | None = None, zone: ZoneInfo | None = None
+    folder: Path,
+    *,
+    person: str,
+    at: str,
+    campaign: str | None = None,
+    config: Path | None = None,
+    zone: ZoneInfo | None = None,
 ) -> dict[str, Any]:
     """Answer one question; `text` holds the words, `records` the decisions it rests on.
 
@@ -131,10 +137,12 @@ def explained(
         lines.extend(_told(one, campaign, local))
     if not chosen:
         lines.append(f"No decision was made about this person around {_clock(start, local)}.")
-        lines.extend(_absent(run, own, token, known_from, start, width, local))
+        lines.extend(_absent(run, own, known_from, start, width, local))
         others = sorted(one.event_time for one in hers)
         if others:
-            lines.append("Decisions about this person were made at " + ", ".join(_clock(t, local) for t in others[:5]) + ".")
+            lines.append(
+                "Decisions about this person were made at " + ", ".join(_clock(t, local) for t in others[:5]) + "."
+            )
     return {"person": token, "text": "\n".join(lines), "records": [_plain(one) for one in chosen]}
 
 
@@ -157,9 +165,7 @@ def _told(decision: Decision, campaign: str | None, zone: ZoneInfo) -> Iterator[
     yield f"  decision {decision.event_id}, from {', '.join(decision.input_ids)}"
 
 
-def _absent(
-    run: Run, own: set[str], token: str, known_from: int | None, start: int, width: int, zone: ZoneInfo
-) -> Iterator[str]:
+def _absent(run: Run, own: set[str], known_from: int | None, start: int, width: int, zone: ZoneInfo) -> Iterator[str]:
     """Why no record could exist."""
     stays = [one for one in run.visits if one.subject_id in own]
     if known_from is None and not stays:

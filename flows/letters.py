@@ -55,5 +55,3 @@ def exported(path: Path, out: Path, *, config: Path | None = None) -> dict[str, 
     for topic, rows in lines.items():
         (out / f"{topic}.jsonl").write_bytes(b"".join(row + b"\n" for row in rows))
     return {topic: len(rows) for topic, rows in lines.items()}
-
-

@@ -5,6 +5,7 @@ it, and with the time one stands there. `chance` is that rule; a model can find 
 """
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from math import exp
 from random import Random
 from typing import Any
@@ -46,7 +47,7 @@ def browse(rng: Random, customer: Customer, evening: int, before: Looking | None
     """
     looking, rows = Looking(), list[Row]()
     at = evening + int(rng.random() * 4 * 3600) * SECOND
-    session = f"{customer.card}-{evening // (3600 * SECOND)}"
+    session = _session(customer, evening)
     for category, sku in before.cart.items() if before else ():
         rows.append(_web(rng, customer, session, at, "product_removed", category, sku))
         at += 2 * SECOND
@@ -67,12 +68,17 @@ def browse(rng: Random, customer: Customer, evening: int, before: Looking | None
 def keen(rng: Random, customer: Customer, evening: int) -> tuple[Looking, list[Row]]:
     """The session of somebody who wants what she likes most: five views of it, and one in the cart."""
     category, _ = max(customer.interests, key=lambda one: one[1])
-    looking, session = Looking({category: 5}, {category: f"{category}-07"}), f"{customer.card}-evening"
+    looking, session = Looking({category: 5}, {category: f"{category}-07"}), _session(customer, evening)
     rows = [
         _web(rng, customer, session, evening + minute * 60 * SECOND, "product_viewed", category) for minute in range(5)
     ]
     at = evening + 300 * SECOND
     return looking, [*rows, _web(rng, customer, session, at, "product_added", category, looking.cart[category])]
+
+
+def _session(customer: Customer, at: int) -> str:
+    """Name of a session; it says nothing of whose it is."""
+    return blake2b(f"{customer.card} {at}".encode(), digest_size=8).hexdigest()
 
 
 def _web(
@@ -100,7 +106,7 @@ def _web(
 
 def in_store_view(rng: Random, customer: Customer, at: int, category: str) -> Row:
     """A look at the app while standing before the shelf."""
-    return _web(rng, customer, f"{customer.card}-app", at, "product_viewed", category)
+    return _web(rng, customer, _session(customer, at), at, "product_viewed", category)
 
 
 def receipt(

@@ -7,7 +7,7 @@ Released versions lie in `released/<record>/<n>.avsc`, append-only, each with a 
 import random
 import sys
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -99,13 +99,9 @@ def _records(old: dict[str, Any], new: dict[str, Any], at: str) -> list[str]:
     if (old.get("namespace"), old["name"]) != (new.get("namespace"), new["name"]):
         return [f"{at or old['name']}: the name must stay"]
     before, after = ({field["name"]: field for field in schema["fields"]} for schema in (old, new))
-    found = []
-    for name in before.keys() - after.keys():
-        if "default" not in before[name]:
-            found.append(f"{at}.{name}: a field without a default may not go")
-    for name in after.keys() - before.keys():
-        if "default" not in after[name]:
-            found.append(f"{at}.{name}: a new field must have a default")
+    gone, come = before.keys() - after.keys(), after.keys() - before.keys()
+    found = [f"{at}.{name}: a field without a default may not go" for name in gone if "default" not in before[name]]
+    found += [f"{at}.{name}: a new field must have a default" for name in come if "default" not in after[name]]
     for name in before.keys() & after.keys():
         found.extend(incompatible(before[name]["type"], after[name]["type"], f"{at}.{name}"))
     return sorted(found)
@@ -129,7 +125,7 @@ def sample(schema: Any, draw: random.Random, named: dict[str, Any], depth: int =
         return [sample(schema["items"], draw, named, depth + 1) for _ in range(draw.randint(0, 3))]
     if kind == "map":
         return {f"k{i}": sample(schema["values"], draw, named, depth + 1) for i in range(draw.randint(0, 3))}
-    simple = {
+    simple: dict[str, Callable[[], Any]] = {
         "null": lambda: None,
         "boolean": lambda: draw.random() < 0.5,
         "int": lambda: draw.randint(-(1 << 31), (1 << 31) - 1),

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 import msgspec
@@ -61,16 +61,19 @@ def decode_datum(schema: dict[str, Any], body: bytes) -> dict[str, Any]:
     """
     source = io.BytesIO(body)
     try:
-        datum: dict[str, Any] = fastavro.schemaless_reader(source, schema)  # type: ignore[call-arg, assignment]
-        if source.tell() != len(body):
-            raise Undecodable("a body must end where its record ends")
-        if _Walk(body).record(schema, schema.get("__named_schemas", {})) != len(body):
-            raise Undecodable("a body must end where its record ends")
+        datum = _datum(source, schema)
+        walked = _Walk(body).record(schema, schema.get("__named_schemas", {}))
     except Undecodable:
         raise
     except Exception as error:  # whatever fastavro stumbles over, the bytes are at fault
         raise Undecodable("a body must be a record of its writer's schema") from error
+    if not source.tell() == walked == len(body):
+        raise Undecodable("a body must end where its record ends")
     return datum
+
+
+def _datum(source: io.BytesIO, schema: dict[str, Any]) -> dict[str, Any]:
+    return cast("dict[str, Any]", fastavro.schemaless_reader(source, schema))
 
 
 class _Walk:
@@ -169,16 +172,17 @@ def encode(schema_id: int, record: AnyRecord) -> bytes:
 def read_file(path: Path) -> tuple[dict[str, Any], Iterator[tuple[bytes, dict[str, Any]]]]:
     """The writer's schema of an Avro file (parsed, without logical types), and the body and datum of each row."""
     with path.open("rb") as file:
-        schema: dict[str, Any] = fastavro.parse_schema(avsc.plain(fastavro.block_reader(file).writer_schema))  # type: ignore[assignment]
+        written = fastavro.block_reader(file).writer_schema
+    schema = cast("dict[str, Any]", fastavro.parse_schema(avsc.plain(written)))
 
     def bodies() -> Iterator[tuple[bytes, dict[str, Any]]]:
         with path.open("rb") as file:
             for block in fastavro.block_reader(file):
-                data = block.bytes_.getvalue()
+                data = block.bytes_.getvalue()  # type: ignore[attr-defined]
                 rows = io.BytesIO(data)
                 for _ in range(block.num_records):
                     start = rows.tell()
-                    datum: dict[str, Any] = fastavro.schemaless_reader(rows, schema)  # type: ignore[call-arg, assignment]
+                    datum = _datum(rows, schema)
                     yield data[start : rows.tell()], datum
 
     return schema, bodies()

@@ -14,7 +14,7 @@ from operators.connectors.merge import STEP
 from schemas.items import Batch, Heard, Item, Tick
 
 POLL_S = 0.005
-BACKLOG = 2_000
+MOST = 2_000
 Rows = list[tuple[str, dict[str, Any]]]
 
 
@@ -22,20 +22,22 @@ class _Shop(StatefulSourcePartition[Keyed, int]):
     def __init__(self, live: "LiveSource") -> None:
         self._live, self._number, self._tick = live, 0, 0
         self._offsets: dict[str, int] = {}
-        self._backlog: list[Item] = []
+        self._waiting: list[Item] | None = None
         self._began: float | None = None
 
     def next_batch(self) -> list[Keyed]:
-        now = monotonic()
-        if self._began is None:
-            self._began = now
-            self._live.opened(now)
-        elapsed = now - self._began
-        if not self._backlog:
+        if self._waiting is None:
+            self._waiting = self._items(self._live.due(0.0), self._live.now(0.0))
+        elif not self._waiting:
+            now = monotonic()
+            if self._began is None:  # the shop opens when its past has been taken in
+                self._began = now
+                self._live.opened(now)
+            elapsed = now - self._began
             if self._live.seconds is not None and elapsed >= self._live.seconds:
                 raise StopIteration
-            self._backlog = self._items(self._live.due(elapsed), self._live.now(elapsed))
-        batch, self._backlog = self._backlog[:BACKLOG], self._backlog[BACKLOG:]
+            self._waiting = self._items(self._live.due(elapsed), self._live.now(elapsed))
+        batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         return [(SHARD, Batch(batch, {"heard": wall()}))] if batch else []
 
     def _items(self, rows: Rows, now: int) -> list[Item]:
@@ -57,7 +59,7 @@ class _Shop(StatefulSourcePartition[Keyed, int]):
             found.append(Tick(self._number - 1, self._tick * STEP))
 
     def next_awake(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=0 if self._backlog else POLL_S)
+        return datetime.now(UTC) + timedelta(seconds=0 if self._waiting else POLL_S)
 
     def snapshot(self) -> int:
         return self._number
