@@ -22,13 +22,16 @@ class FactRead(msgspec.Struct, frozen=True):
 
     `name` is the fact's name (its leaf is `facts.<name>`), `aggregate` the id in the fact plan, `key_leaf`
     the leaf whose value keys it (`zone.category`), None where it is not keyed. `purposes` are what its
-    topic may be used for only with.
+    topic may be used for only with. `topic`, `where` and `within_us` are as they were written.
     """
 
     name: str
     aggregate: str
     key_leaf: str | None = None
     purposes: frozenset[str] = frozenset()
+    topic: str = ""
+    where: str | None = None
+    within_us: int = 0
 
 
 class Dwell(msgspec.Struct, frozen=True, tag="DWELL"):

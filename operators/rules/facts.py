@@ -94,7 +94,7 @@ class FactPlan:
         purposes = purposes_of_topic(fact.topic)
         kind = "int" if of is None or fact.op == "distinct" else of.leaf.type
         leaf = Leaf(f"facts.{name}", kind, fact.op in {"max", "last"}, purposes, personal=True)
-        return FactRead(name, id_, key_leaf, purposes), leaf
+        return FactRead(name, id_, key_leaf, purposes, fact.topic, fact.where, fact.within_us), leaf
 
     @property
     def topics(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from operators.rules import consent_checks, economy_checks, witness
+from operators.rules import consent_checks, economy_checks, shadows, witness
 from operators.rules.campaigns import Campaign
 from operators.rules.compiling import Compiler, Set
 from operators.rules.facts import FactPlan
@@ -176,6 +176,7 @@ def check_rules(
     if search:
         for id_, campaign in campaigns.items():
             faults += witness.check(documents[named["campaigns"][id_]], campaign)
+        faults += shadows.check(documents, campaigns)
     for id_, template in templates.items():
         faults += warnings(documents[named["templates"][id_]], template, STATIC)
     ordered = in_order(faults)

@@ -12,6 +12,7 @@ from operators.rules.campaigns import (
     Identified,
     SegmentMoved,
     Sequence,
+    Unless,
     When,
 )
 from schemas import durations
@@ -31,8 +32,11 @@ _EN: Final = _Words(
     dwell="somebody has stood in {zone} for {time}",
     entered="somebody comes into {place}",
     exited="somebody leaves {place}",
-    event="{topic} happens",
-    event_where="{topic} happens with {where}",
+    event="{event} happens",
+    event_where="{topic} with {where}",
+    past="{event} in the last {time}",
+    fired="campaign {campaign}",
+    outcome="{status} of campaign {campaign}",
     sequence="{steps} within {time}",
     then=", then ",
     absence="{time} have passed since {after} without {without}",
@@ -67,8 +71,11 @@ _DE: Final = _Words(
     dwell="jemand {time} in {zone} gestanden hat",
     entered="jemand {place} betritt",
     exited="jemand {place} verlässt",
-    event="{topic} eintritt",
-    event_where="{topic} mit {where} eintritt",
+    event="{event} eintritt",
+    event_where="{topic} mit {where}",
+    past="{event} in den letzten {time}",
+    fired="Kampagne {campaign}",
+    outcome="{status} der Kampagne {campaign}",
     sequence="{steps} innerhalb von {time}",
     then=", dann ",
     absence="{time} vergangen sind, seit {after}, ohne {without}",
@@ -106,9 +113,11 @@ def sentence(campaign: Campaign, language: str = "en") -> str:
     words = _DE if language == "de" else _EN
     said = [words("when", when=_when(campaign.when, words))]
     if campaign.clauses:
-        said.append(words("clauses", clauses=words("and_").join(clause.text for clause in campaign.clauses)))
+        said.append(
+            words("clauses", clauses=words("and_").join(_conditions([clause.text for clause in campaign.clauses])))
+        )
     if campaign.unless:
-        said.append(words("unless", unless=words("or_").join(held.name for held in campaign.unless)))
+        said.append(words("unless", unless=words("or_").join(_unless(held, words) for held in campaign.unless)))
     said.append(words("held", actions=", ".join(_actions(campaign, words))))
     guard = campaign.guard
     if guard.caps:
@@ -133,19 +142,45 @@ def _when(when: When, words: _Words) -> str:
         site = words("any_site") if when.site == "any" else words("site", site=when.site)
         return words("entered" if isinstance(when, Entered) else "exited", place=when.zone or site)
     if isinstance(when, Happened):
-        if when.where is None:
-            return words("event", topic=when.topic)
-        return words("event_where", topic=when.topic, where=when.where.text)
+        return words("event", event=_event(when.topic, when.where.text if when.where else None, words))
     if isinstance(when, Sequence):
         steps = words("then").join(_when(one, words) for one in when.of)
         return words("sequence", steps=steps, time=durations.text(when.within_us))
     if isinstance(when, Absence):
         time = durations.text(when.within_us)
-        return words("absence", time=time, after=_when(when.after, words), without=when.without.name)
+        return words(
+            "absence",
+            time=time,
+            after=_when(when.after, words),
+            without=_event(when.without.topic, when.without.where, words),
+        )
     if isinstance(when, SegmentMoved):
         return words(f"segment_{when.kind}", segment=when.segment)
     assert isinstance(when, Identified)
     return words("identified_in", zone=when.in_zone) if when.in_zone else words("identified")
+
+
+def _event(topic: str, where: str | None, words: _Words) -> str:
+    kind, _, rest = topic.partition(":")
+    if kind == "fired":
+        return words("fired", campaign=rest)
+    if kind == "outcome":
+        campaign, _, status = rest.partition(":")
+        return words("outcome", campaign=campaign, status=status)
+    return topic if where is None else words("event_where", topic=topic, where=where)
+
+
+def _unless(held: Unless, words: _Words) -> str:
+    if held.clause is not None:
+        return held.clause.text
+    assert held.read is not None
+    event = _event(held.read.topic, held.read.where, words)
+    return words("past", event=event, time=durations.text(held.read.within_us))
+
+
+def _conditions(texts: list[str]) -> list[str]:
+    """Conditions as they may stand beside others: what has an `or` in it in brackets."""
+    return [f"({text})" if "||" in text or "?" in text else text for text in texts]
 
 
 def _actions(campaign: Campaign, words: _Words) -> list[str]:

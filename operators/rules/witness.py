@@ -38,10 +38,10 @@ def check(document: Document, campaign: Campaign) -> Iterator[Fault]:
             yield document.fault(
                 ("if", clause.name), "W501", f"no values satisfy clause {clause.name}", "drop it, or mend it"
             )
-    rows = [row for row in itertools.product(*domains.values()) if row]
     at = {name: index for index, name in enumerate(domains)}
     truths = [
-        tuple(tuple(_key(row[at[name]]) for name in names) in held for names, held in tables) for row in rows or [()]
+        tuple(tuple(_key(row[at[name]]) for name in names) in held for names, held in tables)
+        for row in itertools.product(*domains.values())
     ]
     if all(held for _, held in tables) and not any(map(all, truths)):
         yield document.fault(("if",), "W501", _contradiction(clauses, truths), "mend one of them", key=True)
@@ -52,6 +52,20 @@ def check(document: Document, campaign: Campaign) -> Iterator[Fault]:
         elif len(clauses) > 1 and all(truth[index] for truth in truths if _others(truth, index)):
             what = f"clause {clause.name} says nothing: it follows from the others"
             yield document.fault(("if", clause.name), "W502", what, "drop it")
+
+
+def implied(given: Sequence[Clause], asked: Sequence[Clause]) -> bool:
+    """Whether every value tried that satisfies all of `given` satisfies all of `asked`; False when too many to try."""
+    domains = _domains([*given, *asked])
+    if math.prod(map(len, domains.values())) > MOST:
+        return False
+    at = {name: index for index, name in enumerate(domains)}
+    tables = [_table(clause, domains) for clause in (*given, *asked)]
+    for row in itertools.product(*domains.values()):
+        truth = [tuple(_key(row[at[name]]) for name in names) in held for names, held in tables]
+        if all(truth[: len(given)]) and not all(truth[len(given) :]):
+            return False
+    return True
 
 
 def _others(truth: Sequence[bool], index: int) -> bool:

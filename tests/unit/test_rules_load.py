@@ -220,7 +220,7 @@ def test_a_file_that_would_be_left_out_is_refused(tmp_path: Path) -> None:
 def test_a_campaign_is_said_in_one_sentence() -> None:
     english = lint(ANA).sentences["offers-premium-dwell"]
     assert english == (
-        'When somebody has stood in offers for 45s, and "premium" in person.segments, unless bought, send offer10 by'
+        'When somebody has stood in offers for 45s, and "premium" in person.segments, unless pos.receipt with zone.category in e.categories in the last 2h, send offer10 by'
         " screen for 20s, offer10 by push for 1m too; at most 1 per 24h for this campaign; with consent to"
         " personalisation and in_store_location; identity at least confirmed."
     )

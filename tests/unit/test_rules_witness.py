@@ -91,3 +91,40 @@ def test_a_literal_of_the_wrong_kind_is_repaired_on_request() -> None:
     mended = {**files, name: repaired(files[name], [fault for fault in faults if fault.file == name])}
     assert b"facts.spend > 500.0 && person.ltv < -3.0" in mended[name]
     assert [fault for fault in lint(mended).faults if fault.refuses] == []
+
+
+def rival(name: str, priority: int, clause: str, more: str = "") -> bytes:
+    return (
+        f"campaign: {name}\nowner: x\npriority: {priority}\nwhen: {{entered: {{site: any}}}}\n"
+        f"facts:\n  views: {{count: web.event, within: 7d}}\nif:\n  few: 'facts.views >= {clause}'\n"
+        f"guard: {{consent: [personalisation]}}\ndo: [{{channel: push, template: hello, ttl: 60s}}]\n{more}"
+    ).encode()
+
+
+def shadowed(above: bytes, below: bytes) -> list[str]:
+    files = {"campaigns/above.yaml": above, "campaigns/below.yaml": below, "templates/hello.yaml": TEMPLATE}
+    found = lint(files).faults
+    assert {fault.code for fault in found} <= {"W502"}
+    return [fault.file for fault in found]
+
+
+def test_a_campaign_that_another_one_always_precedes_is_w502() -> None:
+    assert shadowed(rival("above", 60, "2"), rival("below", 50, "3")) == ["campaigns/below.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("above", "below"),
+    [
+        (rival("above", 60, "4"), rival("below", 50, "3")),
+        (rival("above", 50, "2"), rival("below", 50, "3")),
+        (rival("above", 60, "2", "paused: true\n"), rival("below", 50, "3")),
+        (rival("above", 60, "2", "group: other\n"), rival("below", 50, "3")),
+        (rival("above", 60, "2", "test: {holdout: 10%}\n"), rival("below", 50, "3")),
+        (rival("above", 60, "2", 'sites: {include: ["mad-*"]}\n'), rival("below", 50, "3")),
+        (rival("above", 60, "2").replace(b"7d", b"6d"), rival("below", 50, "3")),
+        (rival("above", 60, "2").replace(b"guard: {", b"guard: {caps: {this: 1 per 24h}, "), rival("below", 50, "3")),
+        (rival("above", 60, "2").replace(b"guard: {", b"guard: {identity: asserted, "), rival("below", 50, "3")),
+    ],
+)
+def test_a_campaign_that_may_get_its_turn_is_not(above: bytes, below: bytes) -> None:
+    assert shadowed(above, below) == []
