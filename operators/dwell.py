@@ -146,16 +146,18 @@ class Dwell:
     # -- timers
 
     def _advance(self, at: int) -> None:
-        self._at = max(self._at, at)
-        self._run(2 * at)
+        if at > self._at:  # noqa: PLR1730 - once a fix
+            self._at = at
+        key, timers = 2 * at, self._timers
+        if (timers and timers[0][0] <= key) or self._ground.next_turn <= at:
+            self._run(key)
 
     def _run(self, limit: int) -> None:
         """Do what is due up to `limit` (half µs), subjects of one instant by name, then changes of zones."""
         timers, ground = self._timers, self._ground
         while True:
             key = timers[0][0] if timers else limit + 1
-            turn = ground.next_turn()
-            if turn is not None and 2 * turn <= limit and 2 * turn < key:
+            if 2 * ground.next_turn <= limit and 2 * ground.next_turn < key:
                 self._turned(ground.turn(), None)
                 continue
             if key > limit:
@@ -249,7 +251,7 @@ class Dwell:
 
     def _changed(self, at: int, ingest: int) -> None:
         """Make the turns that a record has just brought, as decided by that record."""
-        while (turn := self._ground.next_turn()) is not None and turn <= at:
+        while self._ground.next_turn <= at:
             self._turned(self._ground.turn(), ingest)
 
     def _turned(self, turn: Turn, ingest: int | None) -> None:

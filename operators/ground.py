@@ -15,6 +15,9 @@ from operators.state.store import Tables
 from schemas.reference import Ring, Threshold, Zone
 from schemas.venue import Dwelling
 
+NO_TURN = 1 << 80
+"""Later than the end of time: nothing is known to change."""
+
 
 class Places(Protocol):
     """Where zones are. Distances are signed, in metres, negative inside."""
@@ -88,6 +91,8 @@ class Ground:
         self._asked = tables.table(first + 1, list[Asked])
         self._file = {zone_id: Edit(zone.valid_from, zone) for zone_id, zone in zones.items()}
         self._coming: list[tuple[int, str]] = []
+        self.next_turn = NO_TURN
+        """When something next changes, µs."""
         self._ways: dict[str, dict[str, Dwelling]] = {}
         self._thresholds: dict[str, tuple[int, ...]] = {}
         self._placed = dict(zones)
@@ -103,15 +108,12 @@ class Ground:
         for zone_id, asked in self._asked.items():
             for change in asked:
                 if change.since > at:
-                    heappush(self._coming, (change.since, zone_id))
-
-    def next_turn(self) -> int | None:
-        """When something next changes."""
-        return self._coming[0][0] if self._coming else None
+                    self._note(change.since, zone_id)
 
     def turn(self) -> Turn:
-        """Make the next change; valid while `next_turn` is not None."""
+        """Make the next change; valid while `next_turn` is not NO_TURN."""
         at, zone_id = heappop(self._coming)
+        self.next_turn = self._coming[0][0] if self._coming else NO_TURN
         self._thresholds.clear()
         newest, before = self._newest(zone_id, at), self.zones.get(zone_id)
         zone = _alive(newest, at)
@@ -139,7 +141,7 @@ class Ground:
         self._asked.put(
             threshold.zone_id, sorted([*kept, Asked(since, threshold.dwell_us)], key=lambda change: change.since)
         )
-        heappush(self._coming, (since, threshold.zone_id))
+        self._note(since, threshold.zone_id)
 
     def thresholds(self, zone_id: str, at: int) -> tuple[int, ...]:
         """What a stay in a zone is asked to report: by the zone, by campaigns here and elsewhere.
@@ -185,7 +187,11 @@ class Ground:
     def _expect(self, edit: Edit, after: int | None) -> None:
         for at in (edit.since, edit.zone.valid_to):
             if at is not None and at >= edit.since and (after is None or at > after):
-                heappush(self._coming, (at, edit.zone.zone_id))
+                self._note(at, edit.zone.zone_id)
+
+    def _note(self, at: int, zone_id: str) -> None:
+        heappush(self._coming, (at, zone_id))
+        self.next_turn = self._coming[0][0]
 
     def _enforce(self, zone_id: str, zone: Zone | None) -> None:
         if zone is None:

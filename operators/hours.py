@@ -49,8 +49,9 @@ class Hours:
             if asked <= at and (closing is None or at < closing):
                 return closing
         today = (_EPOCH + at * _MICROSECOND).astimezone(self._zone).date()
-        spans = [span for ahead in range(-2, _WEEK + 3) for span in self._spans(today + timedelta(days=ahead))]
-        closings = sorted(end + self._grace for _, end in spans)
+        days = [self._spans(today + timedelta(days=ahead)) for ahead in range(-2, _WEEK + 3)]
+        spans = [span for day in days for span in day]
+        closings = sorted(end + self._grace for day in days[:-1] for _, end in day)  # the last: is it open again?
         found = next(
             (c for c in closings if c > at and not any(start <= c < end for start, end in spans)),
             None,

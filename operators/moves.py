@@ -65,7 +65,8 @@ class Moves:
         if seen != len(stays):
             return False
         for stay in stays.values():
-            stay.max_gap_us = max(stay.max_gap_us, gap)
+            if gap > stay.max_gap_us:  # noqa: PLR1730 - seldom so, and this is the hot path
+                stay.max_gap_us = gap
         for stay in deep:
             stay.last_deep = t
         _heard(s, fix)
