@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from heapq import heappush
 
-from operators.clocks import PROBATION_LASTS, SECOND, Held, Notice, Source, Trust, judge
+from operators import remarks
+from operators.clocks import PROBATION_LASTS, SECOND, Held, Source, Trust, judge
 from operators.dwelling import default_of
 from operators.grounds import Grounds
 from operators.place import Places
@@ -19,29 +20,19 @@ from operators.reorder import Trail, Waiting
 from operators.repeats import Repeats
 from operators.shore import Shore
 from operators.state.store import Tables
-from schemas import ids
-from schemas.codec import encode_body
+from operators.times import END, UNTIL, fault_of_time
 from schemas.items import Due, Event, Fix, Item, Tally, Tick, Watermark
 from schemas.letters import Sealed, dead_letter
-from schemas.operations import Alert, Late
 from schemas.sensing import Position, SourceStatus
-from schemas.topics import TOPICS
+from schemas.types import AnyRecord
 
 STEP = 100_000
-LEAD = 2 * SECOND
 HOUR = 3600 * SECOND
-FIRST_YEAR = 631_152_000 * SECOND
-"""1990: no sensor's clock is older and right."""
-UNTIL = 3_786_912_000 * SECOND
-"""2090."""
-END = 253_402_300_799 * SECOND
-"""The end of time: the last second of the year 9999."""
 QUIET = 60 * SECOND
 SWEEP = 600 * SECOND
 FORGET_SUBJECT = HOUR
 POSITIONS = frozenset({"sensing.position", "sensing.position-batch"})
 DUE = frozenset({"consent.record", "identity.link", "venue.zone", "venue.site", "control.threshold"})
-_KEPT = {name: topic.hours * HOUR for name, topic in TOPICS.items() if topic.hours is not None}
 
 
 @dataclass(frozen=True)
@@ -55,6 +46,7 @@ class AdmitRule:
         reorders: that time at most, by technology, where the settings differ from the defaults.
         network_floor_us: what every reading takes at least on its way.
         offsets: clock offsets an operator vouches for, by source id (µs to add to its event times).
+        longest_gap_us: the longest silence that the settings forgive, where it is longer than any zone's own.
         sites: sites known beside that of the venue.
         remembered: how many event ids of a topic are remembered against repeats.
     """
@@ -65,6 +57,7 @@ class AdmitRule:
     reorders: Mapping[str, int] = field(default_factory=dict)
     network_floor_us: int = 0
     offsets: Mapping[str, int] = field(default_factory=dict)
+    longest_gap_us: int = 0
     sites: frozenset[str] = frozenset()
     remembered: int = 100_000
 
@@ -159,20 +152,15 @@ class Admit:
             held = (reading.event_time + source.correction, *held[1:])
         if source.trust is Trust.QUARANTINED:
             self._refuse(event, "CLOCK_QUARANTINE", f"clock of source {source.source_id!r} is quarantined")
-        elif self._timely(held) and not self._untracked(held):
+        elif self._timely(held, event) and not self._untracked(held):
             self._enter(source, held)
             self._flow()
 
-    def _timely(self, held: Held) -> bool:
-        """FUTURE_TIME and TOO_OLD, by the corrected time."""
-        t, reading = held[0], held[8]
-        if t > reading.ingest_time + LEAD or reading.event_time >= self._rule.until:
-            self._refuse(self._as_event(held), "FUTURE_TIME", "event_time must be at most 2 s after ingest_time")
-        elif t < FIRST_YEAR or reading.ingest_time - t > _KEPT[held[5]]:
-            self._refuse(self._as_event(held), "TOO_OLD", "event_time must lie within the topic's retention")
-        else:
-            return True
-        return False
+    def _timely(self, held: Held, event: Event) -> bool:
+        fault = fault_of_time(held[5], held[8], held[0], self._rule.until)
+        if fault is not None:
+            self._refuse(event, *fault)
+        return fault is None
 
     def _untracked(self, held: Held) -> bool:
         """Count a reading of which nothing may be kept: nobody is tracked here, or this is nobody."""
@@ -195,36 +183,21 @@ class Admit:
         self._trails.put(subject, trail)
         mark = trail.shown if tried else self._shore.mark.at
         if t < mark:
-            self._late(held, mark)
+            self._tally[held[5], "late"] += 1
+            self._say("ops.late", remarks.late(held, mark))
             return
         trail.waiting += 1
         heappush(self._waiting.readings, held)
         self._shore.entered(source, held[6], min(t, reading.ingest_time), self._clock, reading.ingest_time)
-
-    def _late(self, held: Held, mark: int) -> None:
-        t, _, _, _, index, topic, partition, offset, reading = held
-        record = Late(
-            event_id=ids.late(topic, partition, offset, "" if index < 0 else index),
-            event_time=t,
-            ingest_time=max(t, reading.ingest_time),
-            site_id=reading.site_id,
-            source_id="presence",
-            origin_topic=topic,
-            origin_partition=partition,
-            origin_offset=offset,
-            subject_id=reading.subject_id,
-            late_by_us=mark - t,
-            watermark=mark,
-            payload=encode_body("sensing.position", reading),
-        )
-        self._tally[topic, "late"] += 1
-        self._out.append(Event(self._number, self._clock, "ops.late", record))
 
     def _refuse(self, event: Event, reason: str, detail: str) -> None:
         self._tally[event.topic, "dead"] += 1
         self._out.append(
             dead_letter(event=event, stage="ADMIT", reason=reason, detail=detail, sealed=self._rule.sealed)
         )
+
+    def _say(self, topic: str, record: AnyRecord) -> None:
+        self._out.append(Event(self._number, self._clock, topic, record))
 
     def _as_event(self, held: Held) -> Event:
         """A reading that has waited, as the event it was, at the place of what released it."""
@@ -243,34 +216,17 @@ class Admit:
         return self._rule.reorders.get(tech, default_of(tech).reorder_us)
 
     def _judge(self, source: Source, ingest_time: int, tech: str) -> None:
+        source.longest_us = max(source.longest_us, self._longest(tech))
         notices = judge(
             source,
             ingest_time,
-            longest=self._longest(tech),
             reorder=self._rule.reorder_us,
             floor=self._rule.network_floor_us,
             stated=self._rule.offsets.get(source.source_id),
         )
         self._shore.judged(source)
         for notice in notices:
-            self._alert(source, ingest_time, notice)
-
-    def _alert(self, source: Source, at: int, notice: Notice) -> None:
-        record = Alert(
-            event_id=ids.alert(source.site_id, source.source_id, notice.name, at, notice.cleared),
-            event_time=at,
-            ingest_time=at,
-            site_id=source.site_id,
-            source_id="presence",
-            name=notice.name,
-            severity="PAGE" if notice.name == "QUARANTINED" and not notice.cleared else "WARN",
-            stage="ADMIT",
-            cause=notice.cause,
-            value=notice.value,
-            limit=notice.limit,
-            cleared=notice.cleared,
-        )
-        self._out.append(Event(self._number, self._clock, "ops.alert", record))
+            self._say("ops.alert", remarks.alert(source, ingest_time, notice))
 
     def _graduate(self, source: Source, ingest_time: int) -> None:
         """End a probation: the estimate decides, then what has waited goes through the gates that are left."""
@@ -282,7 +238,7 @@ class Admit:
             if source.trust is Trust.QUARANTINED:
                 detail = f"clock of source {source.source_id!r} is quarantined"
                 self._refuse(self._as_event(held), "CLOCK_QUARANTINE", detail)
-            elif self._timely(corrected):
+            elif self._timely(corrected, self._as_event(held)):
                 self._enter(source, corrected, tried=True)
         self._flow()
 
@@ -351,6 +307,7 @@ class Admit:
     def _walk(self, to: int) -> None:
         """Step to `to` on multiples of 100 ms; where nothing can come of the steps, in one."""
         mark = self._shore.mark
+        mark.stepped = min(mark.stepped, to)  # a host's clock that was set back: the watermark waits for it
         step = to if mark.stepped == 0 else mark.stepped + STEP
         while step <= to:
             if not self._busy(step, to):
@@ -370,10 +327,14 @@ class Admit:
         waiting = self._waiting
         return (
             bool(waiting.readings)
-            or step - self._shore.mark.heard <= max(QUIET, self._grounds.longest_gap + QUIET // 2)
+            or step - self._shore.mark.heard <= self._quiet()
             or (bool(waiting.dues) and waiting.dues[0][0] <= to)
             or any(source.count for source in self._shore.probations())
         )
+
+    def _quiet(self) -> int:
+        """After how long without a reading no timer of presence can be left."""
+        return max(QUIET, max(self._grounds.longest_gap, self._rule.longest_gap_us) + QUIET // 2)
 
     def _end(self) -> None:
         for source in self._shore.probations():
@@ -397,7 +358,9 @@ class Admit:
         fault = fault_of(record)
         if fault is None and topic.startswith("sensing."):
             fault = self._grounds.fault_of_sensed(record)
-        fault = fault or self._untimely(event)
+        source = self._shore.source(record.site_id, record.source_id) if topic.startswith("sensing.") else None
+        at = record.event_time + (0 if source is None else source.correction)
+        fault = fault or fault_of_time(topic, record, at, self._rule.until)
         if fault is not None:
             self._refuse(event, *fault)
             return
@@ -414,17 +377,3 @@ class Admit:
                 self._out.append(Due(event.number, event.clock, event))
             else:
                 self._waiting.wait(event)
-
-    def _untimely(self, event: Event) -> tuple[str, str] | None:
-        record = event.record
-        at = record.event_time
-        if event.topic.startswith("sensing."):
-            source = self._shore.source(record.site_id, record.source_id)
-            at += 0 if source is None else source.correction
-            if at > record.ingest_time + LEAD:
-                return "FUTURE_TIME", "event_time must be at most 2 s after ingest_time"
-        if record.event_time >= self._rule.until:
-            return "FUTURE_TIME", "event_time must be before the end that the settings name"
-        if at < FIRST_YEAR or record.ingest_time - at > _KEPT.get(event.topic, END):
-            return "TOO_OLD", "event_time must lie within the topic's retention"
-        return None

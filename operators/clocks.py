@@ -65,7 +65,12 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class Source(msgspec.Struct, array_like=True):
-    """One source: the lags of its readings and what they led to. Durations in µs."""
+    """One source: the lags of its readings and what they led to. Durations in µs.
+
+    `estimate` is the offset its lags show, `correction` the part of it that is believed and added to event
+    times, `bridge` what a bridge says of it (all positive where the clock is behind); `longest_us` is the
+    reorder time of the slowest technology heard from it.
+    """
 
     site_id: str
     source_id: str
@@ -84,6 +89,7 @@ class Source(msgspec.Struct, array_like=True):
     correction: int = 0
     bridge: int | None = None
     heartbeat_us: int = HEARTBEAT
+    longest_us: int = 0
     steady_since: int | None = None
     good_since: int | None = None
     waiting: list[Held] = []
@@ -132,15 +138,12 @@ def rank(ordered: list[int], share: float) -> int:
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
-def judge(
-    source: Source, ingest_time: int, *, longest: int, reorder: int | None, floor: int, stated: int | None
-) -> list[Notice]:
+def judge(source: Source, ingest_time: int, *, reorder: int | None, floor: int, stated: int | None) -> list[Notice]:
     """Draw the consequences of the lags so far.
 
     Args:
         source: changed in place.
         ingest_time: of the reading that gives the occasion.
-        longest: the technology's reorder time.
         reorder: the one the settings fix, or None for auto.
         floor: network time that every reading of the source takes.
         stated: offset that an operator vouches for.
@@ -152,7 +155,7 @@ def judge(
         return []
     before = source.trust
     del source.lags[:-LAGS], source.samples[:-SAMPLES]
-    source.reorder_us = longest if reorder is None else reorder
+    source.reorder_us = source.longest_us if reorder is None else reorder
     level: int | None = None
     if source.lags:
         recent = _recent(source)
@@ -167,7 +170,7 @@ def judge(
         ordered = sorted(source.lags)
         source.estimate = rank(ordered, 0.05) - floor
         if reorder is None and len(ordered) >= PROBATION_READINGS:
-            source.reorder_us = min(max(rank(ordered, 0.99) - rank(ordered, 0.05), LEAST_REORDER), longest)
+            source.reorder_us = min(max(rank(ordered, 0.99) - rank(ordered, 0.05), LEAST_REORDER), source.longest_us)
     if stated is None and level is not None and abs(level) > QUARANTINE:
         source.trust, source.correction, source.good_since = Trust.QUARANTINED, 0, None
         if before is Trust.QUARANTINED:

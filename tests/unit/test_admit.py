@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators import clocks
-from operators.admit import END, Admit, AdmitRule
+from operators.admit import Admit, AdmitRule
 from operators.place import Places
 from operators.state.memory import Memory, MemoryStore
 from operators.state.store import Tables
+from operators.times import END
 from schemas.codec import decode_body
 from schemas.items import Due, Event, Fix, Occupied, Tally, Tick, Watermark
 from schemas.people import Receipt, WebEvent
@@ -770,3 +771,20 @@ def test_percentiles_are_nearest_rank():
     values = list(range(1, 21))
     assert (clocks.rank(values, 0.05), clocks.rank(values, 0.99)) == (1, 20)
     assert (clocks.rank(list(range(1, 501)), 0.05), clocks.rank(list(range(1, 501)), 0.99)) == (25, 495)
+
+
+def test_a_host_clock_set_back_stalls_nothing():
+    """The watermark never goes back, and moves on as the new clock does."""
+    core, _ = admit()
+    core.step(items_of(stream(20), end=False))
+    before = Seen(core.step([Tick(99, T0 + 40 * S)])).marks[-1].at
+    assert not Seen(core.step([Tick(99, T0 + 10 * S)])).marks
+    after = Seen(core.step([Tick(99, T0 + 60 * S)])).marks
+    assert after[0].at > before
+
+
+def test_settings_that_forgive_a_longer_silence_are_stepped_through():
+    """A timer of presence may be due minutes into a silence; it must not wait for the next row."""
+    core, _ = admit(longest_gap_us=600 * S)
+    core.step(items_of(stream(20), end=False))
+    assert len(Seen(core.step([Tick(99, T0 + 620 * S)])).marks) > 5900
