@@ -6,6 +6,7 @@ What one identifier knows is in `evidence`; here is only how they hang together.
 
 import heapq
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -33,6 +34,8 @@ class Node(msgspec.Struct, array_like=True):
     state: str = ""
     inferred: bool = False
     version: int = 0
+    full: bool = False
+    """A root that a limit refused something: there, weights decide who stays."""
     facts: bool = False
     """An event was credited to it: its person has a profile."""
     changes: int = 0
@@ -52,6 +55,7 @@ class Forest:
         self._due = [(int(key.split(" ", 1)[0]), child) for key, child in self._ends.items()]
         heapq.heapify(self._due)
         self._clock = 0
+        self.rank = lru_cache(1 << 17)(rule.rank)
         self._moved: dict[str, None] = {}
         self.crowds: list[str] = []
 
@@ -151,18 +155,41 @@ class Forest:
 
     def settle(self) -> list[Person]:
         """Every person in a tree where something moved since the last call, in order of their roots."""
+        if not self._moved:
+            return []
         roots = {self.root(identifier) for identifier in self._moved}
         self._moved.clear()
-        return [person for root in sorted(roots, key=self._rule.rank) for person in self.persons(root)]
+        found = []
+        for root in sorted(roots, key=self.rank):
+            persons = self.persons(root)
+            node = self._known(root)
+            if node.full != (len(persons) > 1):
+                node.full = not node.full
+                self._nodes.put(root, node)
+            found += persons
+        return found
 
     def persons(self, root: str) -> list[Person]:
         """The profiles of a tree. Identifiers beyond a limit are their own, with what hangs below them."""
+        tree = self._tree(root)
+        if len(tree) == 1:
+            return [Person(root, root, (Member(root),))]
+        by_namespace: dict[str, list[str]] = {}
+        for identifier in tree:
+            by_namespace.setdefault(namespace(identifier), []).append(identifier)
+        limits = self._rule.limits
+        if all(len(found) <= limits.get(name, 1) for name, found in by_namespace.items()):
+            return [self._person(root, sorted(tree, key=self.rank))]
+        home = self._homes(root, by_namespace)
+        members: dict[str, list[str]] = {}
+        for identifier in sorted(home, key=self.rank):
+            members.setdefault(home[identifier], []).append(identifier)
+        return [self._person(profile, found) for profile, found in members.items()]
+
+    def _homes(self, root: str, by_namespace: dict[str, list[str]]) -> dict[str, str]:
+        """The profile of each identifier of a tree; the strongest first, since what hangs below goes along."""
         rule = self._rule
         home = {root: root}
-        held: dict[tuple[str, str], int] = {(root, namespace(root)): 1}
-        by_namespace: dict[str, list[str]] = {}
-        for identifier in self._tree(root):
-            by_namespace.setdefault(namespace(identifier), []).append(identifier)
         for name in sorted(by_namespace, key=rule.priority.__getitem__):
             wanting: dict[str, list[tuple[bool, float, int, str]]] = {}
             inside: list[tuple[str, str]] = []
@@ -176,30 +203,27 @@ class Forest:
                 strength = (pointer.asserted, pointer.weight, pointer.newest, identifier)
                 wanting.setdefault(home[pointer.to], []).append(strength)
             for profile, many in wanting.items():
-                room = rule.limits.get(name, 1) - held.get((profile, name), 0)
+                room = rule.limits.get(name, 1) - (namespace(profile) == name)
                 for n, (*_, identifier) in enumerate(sorted(many, reverse=True)):
                     home[identifier] = profile if n < room else identifier
-            for identifier, to in sorted(inside, key=lambda pair: rule.rank(pair[0])):
+            for identifier, to in sorted(inside, key=lambda pair: self.rank(pair[0])):
                 home[identifier] = home[to]
-        members: dict[str, list[str]] = {}
-        for identifier in sorted(home, key=rule.rank):
-            members.setdefault(home[identifier], []).append(identifier)
-        return [self._person(profile, found) for profile, found in members.items()]
+        return home
 
     def _person(self, profile: str, members: list[str]) -> Person:
-        inferred = {profile: False}
-        for identifier in members:
-            if identifier != profile:
-                pointer = self._known(identifier).pointer
-                assert pointer is not None
-                inferred[identifier] = not pointer.asserted or inferred[pointer.to]
-        lasting = [one for one in members if namespace(one) != "tag"] or members
-        anchor = min(lasting, key=self._first)
+        inferred: dict[str, bool] = {}
+        anchor, earliest = profile, _NOT_SEEN + 1
+        for identifier in members:  # strongest first: what one points to stands before it
+            node = self._known(identifier)
+            if identifier == profile:
+                inferred[identifier] = False
+            else:
+                assert node.pointer is not None
+                inferred[identifier] = not node.pointer.asserted or inferred[node.pointer.to]
+            first = _NOT_SEEN if node.first_seen is None else node.first_seen
+            if first < earliest and (namespace(identifier) != "tag" or len(members) == 1):
+                anchor, earliest = identifier, first
         return Person(profile, anchor, tuple(Member(one, inferred[one]) for one in members))
-
-    def _first(self, identifier: str) -> tuple[int, tuple[int, str]]:
-        first = self._known(identifier).first_seen
-        return _NOT_SEEN if first is None else first, self._rule.rank(identifier)
 
     def _known(self, identifier: str) -> Node:
         node = self._nodes.get(identifier)
@@ -250,10 +274,13 @@ class Forest:
     def _repoint(self, identifier: str) -> None:
         node = self._known(identifier)
         pointer = points_to(identifier, node.seen, node.ties, self._clock, self._rule)
-        if pointer == node.pointer:
+        old = node.pointer
+        if pointer == old:
             return
-        if node.pointer is not None:
-            self._moved[node.pointer.to] = None  # the tree it may leave
-        self._moved[identifier] = None
+        same = pointer is not None and old is not None and (pointer.to, pointer.asserted) == (old.to, old.asserted)
+        if not same or self._known(self.root(identifier)).full:
+            self._moved[identifier] = None
+            if old is not None:
+                self._moved[old.to] = None  # the tree it may leave
         node.pointer = pointer
         self._nodes.put(identifier, node)

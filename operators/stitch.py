@@ -78,7 +78,8 @@ class Stitch:
         person = self._persons.get(identifier)
         if person is not None:
             return person
-        if self._forest.node(identifier) is None:
+        node = self._forest.node(identifier)
+        if node is None or (node.pointer is None and not node.below):
             return Person(identifier, identifier, (Member(identifier),))
         if len(self._persons) > _REMEMBERED:
             self._persons.clear()
@@ -178,7 +179,7 @@ class Stitch:
         rule = self._rule
         found = [one for one in dict.fromkeys(identifiers) if namespace(one) in rule.priority]
         if len(found) > 1:
-            found.sort(key=rule.rank)
+            found.sort(key=self._forest.rank)
             del found[rule.max_identifiers :]
         for one in found:
             self._forest.meet(one, seen)
@@ -191,14 +192,16 @@ class Stitch:
 
     def _may_join(self, found: list[str], record: AnyRecord, *, own: bool) -> bool:
         """Whether the persons behind these agree; the shop's `own` records need no more than no denial."""
-        members = {member.identifier: None for one in found for member in self.person_of(one).members}
-        asked = [node.linking for one in members if (node := self._forest.node(one)) is not None]
-        if any(record.event_time < linking.cut for linking in asked):
-            return False
         basis = self._bases.get(record.site_id or self._rule.site_id) or self._rule.legal_basis
-        if own or basis in {"PSEUDONYMOUS", "UNKNOWN"}:
-            return True
-        return any(linking.granted(record.event_time) for linking in asked)
+        granted = own or basis in {"PSEUDONYMOUS", "UNKNOWN"}
+        for one in found:
+            for member in self.person_of(one).members:
+                node = self._forest.node(member.identifier)
+                assert node is not None
+                if record.event_time < node.linking.cut:
+                    return False
+                granted = granted or node.linking.granted(record.event_time)
+        return granted
 
     def _until(self, number: int, clock: int, out: list[Item]) -> None:
         """Ties that begin or end up to the clock, each at its own instant."""
@@ -210,15 +213,15 @@ class Stitch:
         persons = self._forest.settle()
         if not persons:
             return
-        changes = self._changes(persons)
         rows: list[Assignment] = []
         left = self._left(persons)
+        changes = self._changes(persons) if left - {""} else []
         moved: list[Person] = []
         for person in persons:
             self._remember(person)
             if self._assign(person, left, cause, rows):
                 moved.append(person)
-        rows.sort(key=lambda row: self._rule.rank(row.identifier))
+        rows.sort(key=lambda row: self._forest.rank(row.identifier))
         out.extend(Event(cause.number, cause.clock, "identity.assignment", row) for row in rows)
         out.extend(self._change(*change, cause) for change in changes)
         if moved:
@@ -228,7 +231,7 @@ class Stitch:
         self._forest.crowds.clear()
 
     def _left(self, persons: list[Person]) -> set[str]:
-        """Persons, as published, that somebody is no longer with."""
+        """Persons, as published, that somebody is no longer with; an empty one for who was in none."""
         left = set()
         for person in persons:
             for member in person.members:
@@ -285,17 +288,17 @@ class Stitch:
                         known.add(node.person)
         changes = []
         absorbed: dict[str, list[str]] = {}
-        for before in sorted(known, key=self._rule.rank):
+        for before in sorted(known, key=self._forest.rank):
             after = fates[before]
             if len(after) > 1:
                 moved = [one for anchor, members in after.items() if anchor != before for one in members]
                 changes.append(
-                    ("SPLIT", [before], sorted(after, key=self._rule.rank), sorted(moved, key=self._rule.rank))
+                    ("SPLIT", [before], sorted(after, key=self._forest.rank), sorted(moved, key=self._forest.rank))
                 )
             else:
                 absorbed.setdefault(next(iter(after)), []).append(before)
         for anchor, came in absorbed.items():
-            moved = sorted((one for old in came if old != anchor for one in fates[old][anchor]), key=self._rule.rank)
+            moved = sorted((one for old in came if old != anchor for one in fates[old][anchor]), key=self._forest.rank)
             if len(came) > 1:
                 changes.append(("MERGE", came, [anchor], moved))
             elif came != [anchor]:
