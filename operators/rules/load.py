@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from operators.rules import consent_checks, economy_checks, shadows, witness
+from operators.rules import consent_checks, economy_checks, shadows
 from operators.rules.campaigns import Campaign
 from operators.rules.compiling import Compiler, Set
 from operators.rules.facts import FactPlan
@@ -16,6 +16,7 @@ from operators.rules.segments import Segment, segment_of
 from operators.rules.sentences import sentence
 from operators.rules.strict_yaml import Document, load
 from operators.rules.templates import Template, template_of, warnings
+from operators.rules.witness import Search
 from schemas import ids
 from schemas.venue import Venue
 
@@ -174,9 +175,10 @@ def check_rules(
         if name in documents and (campaign := _campaign(documents[name], id_, refers, plan, faults)):
             campaigns[id_] = campaign
     if search:
+        tried = Search()
         for id_, campaign in campaigns.items():
-            faults += witness.check(documents[named["campaigns"][id_]], campaign)
-        faults += shadows.check(documents, campaigns)
+            faults += tried.check(documents[named["campaigns"][id_]], campaign)
+        faults += shadows.check(documents, campaigns, tried)
     for id_, template in templates.items():
         faults += warnings(documents[named["templates"][id_]], template, STATIC)
     ordered = in_order(faults)

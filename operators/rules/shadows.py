@@ -6,19 +6,20 @@ from itertools import islice
 from operators.rules.campaigns import Campaign
 from operators.rules.faults import Fault
 from operators.rules.strict_yaml import Document
-from operators.rules.witness import implied
+from operators.rules.witness import Search
 
 _TRIED = 4
 """Rivals looked at for each campaign: a search through values is dear, and one that answers is enough."""
 _STRENGTH = ("anyone", "candidate", "confirmed", "asserted")
 
 
-def check(documents: Mapping[str, Document], campaigns: Mapping[str, Campaign]) -> Iterator[Fault]:
+def check(documents: Mapping[str, Document], campaigns: Mapping[str, Campaign], search: Search) -> Iterator[Fault]:
     """A warning for each campaign that a higher priority of its group and trigger leaves nothing to.
 
     Args:
         documents: files by name.
         campaigns: by id.
+        search: what answers whether one's conditions follow from the other's.
     """
     by_trigger: dict[tuple[str, str], list[Campaign]] = {}
     for campaign in campaigns.values():
@@ -26,7 +27,7 @@ def check(documents: Mapping[str, Document], campaigns: Mapping[str, Campaign]) 
     for rivals in by_trigger.values():
         for campaign in rivals:
             above = (one for one in rivals if one.priority > campaign.priority and _may_stand_before(one, campaign))
-            shadow = next((one for one in islice(above, _TRIED) if implied(campaign.clauses, one.clauses)), None)
+            shadow = next((one for one in islice(above, _TRIED) if search.implied(campaign.clauses, one.clauses)), None)
             if shadow is not None:
                 what = f"{shadow.id} stands before it wherever it could fire: same trigger and group, higher priority"
                 fix = "give it another group, a higher priority or other conditions"

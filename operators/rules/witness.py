@@ -21,51 +21,73 @@ _INT64 = 1 << 63
 Tried = tuple[Any, ...]
 
 
-def check(document: Document, campaign: Campaign) -> Iterator[Fault]:
-    """W501 where no values satisfy `if`, W502 where a clause is always true or follows from the others."""
-    clauses = campaign.clauses
-    if not clauses:
-        return
-    domains = _domains(clauses)
-    size = math.prod(map(len, domains.values()))
-    if size > MOST:
-        what = f"if was not checked for contradictions: {size} combinations are more than {MOST}"
-        yield document.fault(("if",), "W501", what, "use fewer literals, or check it by hand", key=True)
-        return
-    tables = [_table(clause, domains) for clause in clauses]
-    for clause, (_, held) in zip(clauses, tables, strict=True):
-        if not held:
-            yield document.fault(
-                ("if", clause.name), "W501", f"no values satisfy clause {clause.name}", "drop it, or mend it"
-            )
-    at = {name: index for index, name in enumerate(domains)}
-    truths = [
-        tuple(tuple(_key(row[at[name]]) for name in names) in held for names, held in tables)
-        for row in itertools.product(*domains.values())
-    ]
-    if all(held for _, held in tables) and not any(map(all, truths)):
-        yield document.fault(("if",), "W501", _contradiction(clauses, truths), "mend one of them", key=True)
-        return
-    for index, clause in enumerate(clauses):
-        if all(truth[index] for truth in truths):
-            yield document.fault(("if", clause.name), "W502", f"clause {clause.name} is always true", "drop it")
-        elif len(clauses) > 1 and all(truth[index] for truth in truths if _others(truth, index)):
-            what = f"clause {clause.name} says nothing: it follows from the others"
-            yield document.fault(("if", clause.name), "W502", what, "drop it")
+class Search:
+    """Tries values; what a clause answered is kept, because campaigns of one shop ask the same things."""
 
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, Tried], set[Tried]] = {}
 
-def implied(given: Sequence[Clause], asked: Sequence[Clause]) -> bool:
-    """Whether every value tried that satisfies all of `given` satisfies all of `asked`; False when too many to try."""
-    domains = _domains([*given, *asked])
-    if math.prod(map(len, domains.values())) > MOST:
-        return False
-    at = {name: index for index, name in enumerate(domains)}
-    tables = [_table(clause, domains) for clause in (*given, *asked)]
-    for row in itertools.product(*domains.values()):
-        truth = [tuple(_key(row[at[name]]) for name in names) in held for names, held in tables]
-        if all(truth[: len(given)]) and not all(truth[len(given) :]):
+    def check(self, document: Document, campaign: Campaign) -> Iterator[Fault]:
+        """W501 where no values satisfy `if`, W502 where a clause is always true or follows from the others."""
+        clauses = campaign.clauses
+        if not clauses:
+            return
+        domains = _domains(clauses)
+        size = math.prod(map(len, domains.values()))
+        if size > MOST:
+            what = f"if was not checked for contradictions: {size} combinations are more than {MOST}"
+            yield document.fault(("if",), "W501", what, "use fewer literals, or check it by hand", key=True)
+            return
+        tables = [self._table(clause, domains) for clause in clauses]
+        for clause, (_, held) in zip(clauses, tables, strict=True):
+            if not held:
+                yield document.fault(
+                    ("if", clause.name), "W501", f"no values satisfy clause {clause.name}", "drop it, or mend it"
+                )
+        at = {name: index for index, name in enumerate(domains)}
+        truths = [
+            tuple(tuple(_key(row[at[name]]) for name in names) in held for names, held in tables)
+            for row in itertools.product(*domains.values())
+        ]
+        if all(held for _, held in tables) and not any(map(all, truths)):
+            yield document.fault(("if",), "W501", _contradiction(clauses, truths), "mend one of them", key=True)
+            return
+        for index, clause in enumerate(clauses):
+            if all(truth[index] for truth in truths):
+                yield document.fault(("if", clause.name), "W502", f"clause {clause.name} is always true", "drop it")
+            elif len(clauses) > 1 and all(truth[index] for truth in truths if _others(truth, index)):
+                what = f"clause {clause.name} says nothing: it follows from the others"
+                yield document.fault(("if", clause.name), "W502", what, "drop it")
+
+    def implied(self, given: Sequence[Clause], asked: Sequence[Clause]) -> bool:
+        """Whether every value tried that satisfies all of `given` satisfies all of `asked`; False when too many to try."""
+        said = {clause.text for clause in given}
+        asked = [clause for clause in asked if clause.text not in said]
+        if not asked:
+            return True
+        domains = _domains([*given, *asked])
+        if math.prod(map(len, domains.values())) > MOST:
             return False
-    return True
+        at = {name: index for index, name in enumerate(domains)}
+        tables = [self._table(clause, domains) for clause in (*given, *asked)]
+        for row in itertools.product(*domains.values()):
+            truth = [tuple(_key(row[at[name]]) for name in names) in held for names, held in tables]
+            if all(truth[: len(given)]) and not all(truth[len(given) :]):
+                return False
+        return True
+
+    def _table(self, clause: Clause, domains: Mapping[str, Sequence[Any]]) -> tuple[tuple[str, ...], set[Tried]]:
+        """Leaves of a clause, and the combinations of their values under which it is true."""
+        names = tuple(dict.fromkeys(_base(leaf) for leaf in clause.reads))
+        tried = tuple((name, tuple(map(_key, domains[name]))) for name in names)
+        if (found := self._answers.get((clause.text, tried))) is not None:
+            return names, found
+        held = set()
+        for row in itertools.product(*(domains[name] for name in names)):
+            if clause.evaluate(Values(dict(zip(names, row, strict=True)))).value == TRUE:
+                held.add(tuple(map(_key, row)))
+        self._answers[clause.text, tried] = held
+        return names, held
 
 
 def _others(truth: Sequence[bool], index: int) -> bool:
@@ -77,16 +99,6 @@ def _contradiction(clauses: Sequence[Clause], truths: Sequence[Sequence[bool]]) 
         if not any(truth[left] and truth[right] for truth in truths):
             return f"no values satisfy if: clauses {one.name} and {other.name} exclude each other"
     return "no values satisfy all clauses of if"
-
-
-def _table(clause: Clause, domains: Mapping[str, Sequence[Any]]) -> tuple[tuple[str, ...], set[Tried]]:
-    """Leaves of a clause, and the combinations of their values under which it is true."""
-    names = tuple(dict.fromkeys(_base(leaf) for leaf in clause.reads))
-    held = set()
-    for row in itertools.product(*(domains[name] for name in names)):
-        if clause.evaluate(Values(dict(zip(names, row, strict=True)))).value == TRUE:
-            held.add(tuple(map(_key, row)))
-    return names, held
 
 
 def _base(leaf: str) -> str:
