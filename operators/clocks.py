@@ -168,7 +168,7 @@ def judge(source: Source, ingest_time: int, *, reorder: int | None, floor: int, 
         ):
             source.lags = list(recent)  # the clock has stepped: what was before says nothing
         ordered = sorted(source.lags)
-        source.estimate = rank(ordered, 0.05) - floor
+        source.estimate = _low(ordered) - floor
         if reorder is None and len(ordered) >= PROBATION_READINGS:
             source.reorder_us = min(max(rank(ordered, 0.99) - rank(ordered, 0.05), LEAST_REORDER), source.longest_us)
     if stated is None and level is not None and abs(level) > QUARANTINE:
@@ -187,6 +187,13 @@ def judge(source: Source, ingest_time: int, *, reorder: int | None, floor: int, 
     elif before is not Trust.DEGRADED and strayed:
         told.append(_notice("DEGRADED", source, source.correction, STRAYED))
     return told
+
+
+def _low(ordered: list[int]) -> int:
+    """The 5th percentile; but one lag alone, a second below all others, is a wild reading and no clock."""
+    low = rank(ordered, 0.05)
+    alone = len(ordered) > 2 and low == ordered[0] and ordered[1] - low > STRAYED
+    return ordered[1] if alone else low
 
 
 def _recent(source: Source) -> list[int] | None:

@@ -390,6 +390,16 @@ def test_a_device_in_2099_closes_nothing():
     assert max(mark.at for mark in seen.marks if not mark.end) < T0 + 41 * S
 
 
+@pytest.mark.parametrize("wild", [-9, -5, 40])
+def test_one_wild_lag_in_a_probation_is_no_clock(wild):
+    """The 5th percentile of 20 is the least of them: it must not stand alone."""
+    records = stream(20)
+    odd = reading(1.1, delay=wild, subject="tag:1:z")
+    seen = run([*records, odd])
+    assert not seen.alerts
+    assert facts(fix for fix in seen.fixes if fix.subject_id == "tag:1:a") == facts(run(records).fixes)
+
+
 def test_a_backlog_in_one_burst_is_no_clock_fault():
     """A phone uploads ten minutes at once: its lag shrinks as it is read; nobody else waits for it."""
     backlog = [reading(t, ingest=T0 + 660 * S + t, source="phone", subject="tag:1:p") for t in range(600)]
