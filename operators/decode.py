@@ -21,7 +21,7 @@ from schemas.items import DataKey, Event, Heard, Item, Tally
 from schemas.letters import Sealed, letter
 from schemas.pseudonym import NAMESPACES, BadIdentifier, Tokens, namespace_of, subject_tokens
 from schemas.reference import Consent
-from schemas.rows import LARGEST_VALUE, BadShape, Oversize, instant, loads, reader
+from schemas.rows import LARGEST_ARRAY, LARGEST_STRING, LARGEST_VALUE, BadShape, Oversize, instant, loads, reader
 from schemas.sensing import Position, PositionBatch
 from schemas.topics import TOPICS
 from schemas.types import AnyRecord
@@ -169,6 +169,9 @@ class Decode:
 
     def _hashed(self, row: dict[str, Any]) -> dict[str, Any]:
         hashed: dict[str, Any] = {}
+        for name in ("identifier", "from_id", "to_id", "subject_id"):
+            if isinstance(row.get(name), str) and len(row[name]) > LARGEST_STRING:
+                raise Oversize(f"{name}: a string must hold at most 8 KiB")
         for name in ("identifier", "from_id", "to_id"):
             if name in row and isinstance(row[name], str):
                 hashed[name] = self._rule.token(row[name])
@@ -177,6 +180,8 @@ class Decode:
         for name, token in (("identifiers", self._rule.token), ("subjects", self._subject)):
             found = row.get(name)
             if isinstance(found, list) and all(isinstance(one, str) for one in found):
+                if len(found) > LARGEST_ARRAY:
+                    raise Oversize("an array must hold at most 10,000 items")
                 hashed[name] = self._allowed(found) if name == "identifiers" else [token(one) for one in found]
         return {**row, **hashed} if hashed else row
 

@@ -48,7 +48,10 @@ def test_dwell_is_told_during_the_stay(out: Path) -> None:
 def test_decisions_say_why(out: Path) -> None:
     """Fired, a clause that is false, a consent that is missing."""
     found = [(row["candidates"][0], row) for row in rows(out, "decision.record")]
-    told = [(c["verdict"], c["reason"], c["detail"], {x["name"]: x["value"] for x in c["clauses"]}["premium"]) for c, _ in found]
+    told = [
+        (c["verdict"], c["reason"], c["detail"], {x["name"]: x["value"] for x in c["clauses"]}["premium"])
+        for c, _ in found
+    ]
     assert told == [
         ("FIRED", "NONE", None, "TRUE"),
         ("NOT_MATCHED", "CLAUSE_FALSE", told[1][2], "FALSE"),
@@ -68,7 +71,12 @@ def test_decisions_say_why(out: Path) -> None:
     assert (ana["input_ids"], ana["source_id"], ana["site_id"]) == ([DWELL["event_id"]], "activation", "mad-01")
     assert (ana["event_time"], ana["ingest_time"]) == (DWELL["event_time"], DWELL["ingest_time"])
     assert set(ana["candidates"][0]["guards"]) <= {"identity", "consent", "stock", "audience", "quiet", "caps"}
-    assert set(ana["versions"]) == {"campaigns", "segments", "model", "rules"} or set(ana["versions"]) <= {"campaigns", "segments", "model", "rules"}
+    assert set(ana["versions"]) == {"campaigns", "segments", "model", "rules"} or set(ana["versions"]) <= {
+        "campaigns",
+        "segments",
+        "model",
+        "rules",
+    }
 
 
 def test_commands_hold_no_name_and_no_text(out: Path) -> None:
@@ -109,7 +117,11 @@ def test_texts_are_delivered(out: Path) -> None:
     """The screen says no name, the phone does."""
     assert [(row["channel"], row["target"], row["text"]) for row in rows(out, "delivered")] == [
         ("SCREEN", "screen-7", "Members get an extra 10 % here today"),
-        ("PUSH", "push-token-of-ana", "Hi Ana, for being a gold member, you get an extra 10 % on what you are looking at"),
+        (
+            "PUSH",
+            "push-token-of-ana",
+            "Hi Ana, for being a gold member, you get an extra 10 % on what you are looking at",
+        ),
     ]
     assert [row["status"] for row in rows(out, "action.outcome")] == ["SENT", "SENT"]
 
@@ -122,7 +134,9 @@ def test_visits_and_transitions(out: Path) -> None:
     assert all(row["dwell_us"] >= 1_000_000 for row in visits)
     assert all(row["fired_us"] == ([45_000_000] if row["zone_id"] == "offers" else []) for row in visits)
     assert len(rows(out, "presence.transition")) == 24
-    stays = sorted((_seconds(row, "entered_at"), _seconds(row, "left_at")) for row in visits if row["zone_id"] == "offers")
+    stays = sorted(
+        (_seconds(row, "entered_at"), _seconds(row, "left_at")) for row in visits if row["zone_id"] == "offers"
+    )
     assert [stay[0] for stay in stays] == [22.6, 30.8, 44.6]
     assert [round(stay[1]) for stay in stays] == [117, 141, 125]
 
