@@ -4,6 +4,6 @@ A set loads whole or not at all. `load_rules` reads a directory; `check_rules` a
 """
 
 from operators.rules.faults import Fault, RulesRefused
-from operators.rules.load import Rules, check_rules, lint, load_rules, none_in_force
+from operators.rules.load import Rules, check_rules, files_of, lint, load_rules, none_in_force
 
-__all__ = ["Fault", "Rules", "RulesRefused", "check_rules", "lint", "load_rules", "none_in_force"]
+__all__ = ["Fault", "Rules", "RulesRefused", "check_rules", "files_of", "lint", "load_rules", "none_in_force"]

@@ -1,20 +1,37 @@
-"""What is legal and yet surely not meant: facts nobody reads, caps that never bind, holds that outlive the message."""
+"""What is legal and yet surely not meant.
+
+Segments that are not there, facts nobody reads, caps that never bind, holds that outlive their message.
+"""
 
 from collections.abc import Iterator
 
 from operators.rules.campaigns import Campaign
-from operators.rules.faults import Fault
+from operators.rules.faults import Fault, meant
 from operators.rules.strict_yaml import Document
 from schemas import durations
 from schemas.venue import Venue
 
 
-def check(document: Document, campaign: Campaign, venue: Venue | None) -> Iterator[Fault]:
-    """W503 warnings of a campaign that reads well."""
+def check(document: Document, campaign: Campaign, venue: Venue | None, segments: frozenset[str]) -> Iterator[Fault]:
+    """W503 warnings of a campaign that reads well, and W501 where it asks for a segment that is not there."""
+    yield from _segments(document, campaign, segments)
     yield from _unused(document, campaign)
     yield from _caps(document, campaign)
     yield from _hold(document, campaign)
     yield from _opening(document, campaign, venue)
+
+
+def _segments(document: Document, campaign: Campaign, segments: frozenset[str]) -> Iterator[Fault]:
+    for clause in campaign.clauses if segments else ():
+        for node in clause.tree.root.walk():
+            if node.kind != "call" or node.value != "@in" or node.children[1].value != "person.segments":
+                continue
+            word = node.children[0]
+            if word.kind == "const" and word.value not in segments:
+                line, column = document.place(("if", clause.name), word.offset)
+                what = f"nobody is ever in segment {word.value}: there is none of that name"
+                fix, width = meant(str(word.value), segments), len(str(word.value)) + 2
+                yield Fault(document.file, line, column, "W501", what, document.source(line), fix, width)
 
 
 def _unused(document: Document, campaign: Campaign) -> Iterator[Fault]:

@@ -108,21 +108,27 @@ def load_rules(
     Raises:
         RulesRefused: with every fault of every file.
     """
-    folders = dict(zip(FOLDERS, (campaigns, segments, templates), strict=True))
-    files: dict[str, bytes] = {}
-    strays: list[Fault] = []
-    for kind, folder in folders.items():
-        found, stray = read_folder(folder or directory / kind, kind)
-        files |= found
-        strays += stray
+    files, strays = files_of(directory, campaigns=campaigns, segments=segments, templates=templates)
     rules, faults = check_rules(files, venue, models)
     if rules is None or strays:
         raise RulesRefused([*strays, *(fault for fault in faults if fault.refuses)])
     return rules
 
 
-def read_folder(folder: Path, kind: str) -> tuple[dict[str, bytes], list[Fault]]:
-    """Files of one folder by name, and a fault for each that would have been left out in silence."""
+def files_of(
+    directory: Path, *, campaigns: Path | None = None, segments: Path | None = None, templates: Path | None = None
+) -> tuple[dict[str, bytes], list[Fault]]:
+    """Files of the three folders by name, and a fault for each that would have been left out in silence."""
+    files: dict[str, bytes] = {}
+    strays: list[Fault] = []
+    for kind, folder in zip(FOLDERS, (campaigns, segments, templates), strict=True):
+        found, stray = _folder(folder or directory / kind, kind)
+        files |= found
+        strays += stray
+    return files, strays
+
+
+def _folder(folder: Path, kind: str) -> tuple[dict[str, bytes], list[Fault]]:
     files: dict[str, bytes] = {}
     strays: list[Fault] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -194,7 +200,7 @@ def _campaign(document: Document, name: str, refers: Set, plan: FactPlan, faults
     leaves: dict[str, Leaf] = consent_checks.own_leaves(campaign, campaign.fact_leaves)
     found = list(consent_checks.check(document, campaign, leaves, dict(refers.templates)))
     faults += found
-    faults += economy_checks.check(document, campaign, refers.venue)
+    faults += economy_checks.check(document, campaign, refers.venue, refers.segments)
     return None if any(fault.refuses for fault in found) else campaign
 
 

@@ -150,6 +150,7 @@ CASES: dict[str, dict[str, str]] = {
     "E401-tag": template("'Members get 10 %'", "'{% for a in b %}{% endfor %}'"),
     "E401-filter": template("| default:", "| append:"),
     "E401-fallback": template("push: {en:", "push: {es:"),
+    "W501-segment": campaign("facts.spend >", '"premum" in person.segments && facts.spend >'),
     "W401-null": template("'Hi {{", "'{{ person.tier }} {{"),
     "W503-unused-fact": campaign("facts.spend > 400.0", 'person.tier == "gold"'),
     "W503-cap": campaign("{this: 1 per 24h}", "{this: 2 per 24h, any: 1 per 24h}"),
