@@ -52,6 +52,8 @@ def load_venue(path: Path, *, strict_zones: bool = False) -> Venue:
     faults: list[str] = []
     try:
         document = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise VenueFault(path.name, [f"must be a file that can be read; {error.strerror}"]) from error
     except orjson.JSONDecodeError as error:
         raise VenueFault(
             path.name, [f"line {error.lineno}, column {error.colno}: must be JSON; {error.msg}"]

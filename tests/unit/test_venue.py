@@ -221,6 +221,12 @@ def test_what_is_no_json_is_told_with_its_line(tmp_path):
         load_venue(path)
 
 
+def test_a_file_that_is_not_there_is_told_by_name(tmp_path):
+    """No traceback for a mistyped folder."""
+    with pytest.raises(VenueFault, match=r"venue.geojson: must be a file that can be read; No such file"):
+        load_venue(tmp_path / "venue.geojson")
+
+
 @pytest.mark.parametrize(
     ("features", "message"),
     [
