@@ -1,23 +1,18 @@
 """What the properties of a venue file may say: their names, their values, and the field each becomes."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from rapidfuzz import fuzz, process
 
+from operators.hours import Hours
 from schemas import durations
 from schemas.reference import DeviceKind, LegalBasis, ZoneKind
 from schemas.rows import BadShape, instant, single
 from schemas.sensing import Tech
 from schemas.types import Symbols
-
-_DAY = "(?:Mo|Tu|We|Th|Fr|Sa|Su|PH)"
-_DAYS = f"{_DAY}(?:-{_DAY})?"
-_SPAN = "[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]"
-_HOURS = re.compile(f"24/7|(?:{_DAYS}(?:, ?{_DAYS})* )?(?:off|closed|{_SPAN}(?:, ?{_SPAN})*)")
 
 
 class Wrong(Exception):
@@ -144,10 +139,12 @@ def _time_zone(value: Any) -> str:
 
 
 def _hours(value: Any) -> list[str]:
-    for each in _texts(value):
-        if not all(_HOURS.fullmatch(part.strip()) for part in each.split(";")):
-            raise Wrong(f"must be opening hours like 'Mo-Sa 09:00-21:00'; got {each!r}")
-    return value  # type: ignore[no-any-return]
+    found = _texts(value)
+    try:
+        Hours(found, "UTC", 0)
+    except ValueError as error:
+        raise Wrong(f"must be opening hours like 'Mo-Sa 09:00-21:00'; got {value!r}") from error
+    return found
 
 
 Reader = Callable[[Any], Any]
