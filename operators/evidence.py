@@ -164,6 +164,9 @@ class Seen(msgspec.Struct, array_like=True):
 
 def parent(edges: Edges, rule: StitchRule) -> Pointer | None:
     """The one stronger identifier that the evidence points to; None when it is nobody's, or shared."""
+    if len(edges) == 1:
+        ((other, marks),) = edges.items()
+        return Pointer(other, False, _weight(marks, rule.half_life_days), marks[-1]) if marks else None
     found: dict[str, list[str]] = {}
     for other, marks in edges.items():
         if marks:
@@ -206,12 +209,11 @@ def points_to(identifier: str, seen: Seen, ties: list[Tie], clock: int, rule: St
                 custody = tie
         elif tie.valid_to is None or tie.valid_to > clock:
             insort(said.setdefault(tie.to, []), bucket(tie.valid_from, CHANNELS["identity"]))
-    if (
-        custody is not None
-        and custody.method != "BADGE_RETURN"
-        and (custody.valid_to is None or custody.valid_to > clock)
-    ):
-        return Pointer(custody.to, True, 0.0, custody.valid_from)
+    if custody is not None:
+        if custody.method != "BADGE_RETURN" and (custody.valid_to is None or custody.valid_to > clock):
+            return Pointer(custody.to, True, 0.0, custody.valid_from)
+        if custody.method != "IMPORT" or handed:
+            return None  # it was handed back: whoever was seen with it had it before
     if said:
         one = parent(said, rule)
         return None if one is None else Pointer(one.to, True, one.weight, one.newest)
@@ -245,7 +247,7 @@ class Linking(msgspec.Struct, array_like=True):
 
     @property
     def cut(self) -> int:
-        """Evidence from before this instant is void."""
+        """Evidence from before this instant is void; 0 while nothing was denied."""
         if not self.said or self.said[0].state != "DENIED":
             return self.void
         return max(self.void, self.said[1].time if len(self.said) > 1 else NEVER)

@@ -7,15 +7,12 @@ function of what is stored, so it can be explained, undone and replayed.
 
 from collections.abc import Callable
 
-import msgspec
-
+from operators.assignments import Cause, Register
 from operators.evidence import CHANNELS, Agreement, StitchRule, Tie, bucket, namespace
 from operators.forest import Forest
 from operators.state.store import Table, Tables
-from schemas import ids
-from schemas.derived import Assignment, Change, DwellReached, Transition, Visit
-from schemas.items import Event, Item, Linked, Member, Person, Tick, Touched
-from schemas.operations import Alert
+from schemas.derived import DwellReached, Transition, Visit
+from schemas.items import Event, Item, Member, Person, Tick, Touched
 from schemas.people import ContactPoint, Customer, Receipt, WebEvent
 from schemas.reference import Consent, Link, Site
 from schemas.sensing import Scan
@@ -24,27 +21,25 @@ from schemas.types import AnyRecord
 _REMEMBERED = 100_000
 
 
-class _Cause(msgspec.Struct):
-    """What derived rows take their place and times from."""
-
-    number: int
-    clock: int
-    event_time: int
-    ingest_time: int
-    site_id: str
-
-
 class Stitch:
-    """The core.
+    """The core of the step.
 
     Args:
         rule: how identifiers become persons, and where this runs.
-        tables: 1 identifiers, 2 ties that begin or end, 3 legal basis by site.
+        tables: the step's memory.
+
+    State: by identifier its evidence, pointer and last published person; instants at which ties begin or
+    end; the legal basis by site. A denial of `linking` ends the evidence collected before it.
+    Time: event time; the source's clock only says which ties are open.
+    Guarantee: the same evidence in any order, any part of it repeated, gives the same persons; what a denial
+    forbids is not kept, so denials count from when they are heard.
+    Cost: benchmarks/micro/bench_stitch.py.
     """
 
     def __init__(self, rule: StitchRule, tables: Tables) -> None:
         self._rule = rule
         self._forest = Forest(rule, tables)
+        self._register = Register(rule, self._forest)
         self._bases: Table[str] = tables.table(3, str)
         self._persons: dict[str, Person] = {}
         self._about: dict[str, Callable[[AnyRecord], str | None]] = {
@@ -99,7 +94,7 @@ class Stitch:
         if member is None:
             out.append(event)
             return
-        self._publish(_Cause(event.number, event.clock, record.event_time, record.ingest_time, record.site_id), out)
+        self._publish(Cause(event.number, event.clock, record.event_time, record.ingest_time, record.site_id), out)
         out.append(Touched(event, member, self.person_of(member)))
         node = self._forest.node(member)
         if node is not None and not node.facts:
@@ -198,158 +193,26 @@ class Stitch:
             for member in self.person_of(one).members:
                 node = self._forest.node(member.identifier)
                 assert node is not None
-                if record.event_time < node.linking.cut:
+                linking = node.linking
+                if not linking.said and not linking.void:
+                    continue
+                if record.event_time < linking.cut:
                     return False
-                granted = granted or node.linking.granted(record.event_time)
+                granted = granted or linking.granted(record.event_time)
         return granted
 
     def _until(self, number: int, clock: int, out: list[Item]) -> None:
         """Ties that begin or end up to the clock, each at its own instant."""
         while (at := self._forest.next_due(clock)) is not None:
-            self._publish(_Cause(number, clock, at, at, ""), out)
+            self._publish(Cause(number, clock, at, at, ""), out)
 
-    def _publish(self, cause: _Cause, out: list[Item]) -> None:
-        """Say how the persons stand that something moved in."""
-        persons = self._forest.settle()
-        if not persons:
-            return
-        rows: list[Assignment] = []
-        left = self._left(persons)
-        changes = self._changes(persons) if left - {""} else []
-        moved: list[Person] = []
-        for person in persons:
+    def _publish(self, cause: Cause, out: list[Item]) -> None:
+        for person in self._register.publish(cause, out):
             self._remember(person)
-            if self._assign(person, left, cause, rows):
-                moved.append(person)
-        rows.sort(key=lambda row: self._forest.rank(row.identifier))
-        out.extend(Event(cause.number, cause.clock, "identity.assignment", row) for row in rows)
-        out.extend(self._change(*change, cause) for change in changes)
-        if moved:
-            kind = changes[0][0] if changes else "GREW"
-            out.append(Linked(cause.number, cause.clock, cause.event_time, kind, tuple(moved)))
-        out.extend(self._alarm(crowd, cause) for crowd in self._forest.crowds)
-        self._forest.crowds.clear()
-
-    def _left(self, persons: list[Person]) -> set[str]:
-        """Persons, as published, that somebody is no longer with; an empty one for who was in none."""
-        left = set()
-        for person in persons:
-            for member in person.members:
-                node = self._forest.node(member.identifier)
-                assert node is not None
-                if node.person != person.anchor:
-                    left.add(node.person)
-        return left
-
-    def _assign(self, person: Person, left: set[str], cause: _Cause, rows: list[Assignment]) -> bool:
-        """Publish what is new of each member; whether anything of the person is."""
-        moved = False
-        for member in person.members:
-            node = self._forest.node(member.identifier)
-            assert node is not None
-            moved = moved or node.person in left
-            if (node.person, node.root, node.state) != (person.anchor, person.root, person.state):
-                node.person, node.root, node.state = person.anchor, person.root, person.state
-                node.version += 1
-                rows.append(
-                    Assignment(
-                        event_id=ids.assignment(member.identifier, node.version),
-                        event_time=cause.event_time,
-                        ingest_time=cause.ingest_time,
-                        site_id=cause.site_id or self._rule.site_id,
-                        source_id="activation",
-                        identifier=member.identifier,
-                        person_id=person.anchor,
-                        anchor_id=person.anchor,
-                        root=person.root,
-                        state=person.state,
-                        confidence=person.confidence,
-                        rule_version=self._rule.version,
-                        version=node.version,
-                    )
-                )
-            elif node.inferred == member.inferred:
-                continue
-            node.inferred, moved = member.inferred, True
-            self._forest.keep(member.identifier, node)
-        return moved
-
-    def _changes(self, persons: list[Person]) -> list[tuple[str, list[str], list[str], list[str]]]:
-        """What became of the persons that had a profile: (kind, before, after, members moved)."""
-        fates: dict[str, dict[str, list[str]]] = {}
-        known: set[str] = set()
-        for person in persons:
-            for member in person.members:
-                node = self._forest.node(member.identifier)
-                assert node is not None
-                if node.person:
-                    fates.setdefault(node.person, {}).setdefault(person.anchor, []).append(member.identifier)
-                    if node.facts:
-                        known.add(node.person)
-        changes = []
-        absorbed: dict[str, list[str]] = {}
-        for before in sorted(known, key=self._forest.rank):
-            after = fates[before]
-            if len(after) > 1:
-                moved = [one for anchor, members in after.items() if anchor != before for one in members]
-                changes.append(
-                    ("SPLIT", [before], sorted(after, key=self._forest.rank), sorted(moved, key=self._forest.rank))
-                )
-            else:
-                absorbed.setdefault(next(iter(after)), []).append(before)
-        for anchor, came in absorbed.items():
-            moved = sorted((one for old in came if old != anchor for one in fates[old][anchor]), key=self._forest.rank)
-            if len(came) > 1:
-                changes.append(("MERGE", came, [anchor], moved))
-            elif came != [anchor]:
-                changes.append(("REANCHOR", came, [anchor], moved))
-        changes.sort(key=lambda change: _KINDS.index(change[0]))
-        return changes
-
-    def _change(self, kind: str, before: list[str], after: list[str], moved: list[str], cause: _Cause) -> Event:
-        node = self._forest.node(after[0])
-        assert node is not None
-        node.changes += 1
-        self._forest.keep(after[0], node)
-        return Event(
-            cause.number,
-            cause.clock,
-            "identity.change",
-            Change(
-                event_id=ids.change(kind, *after, node.changes),
-                event_time=cause.event_time,
-                ingest_time=cause.ingest_time,
-                site_id=cause.site_id or self._rule.site_id,
-                source_id="activation",
-                kind=kind,
-                persons_before=before,
-                persons_after=after,
-                members_moved=moved,
-                rule_version=self._rule.version,
-            ),
-        )
-
-    def _alarm(self, crowd: str, cause: _Cause) -> Event:
-        """An identifier that came to stand with too many others ties nothing any more: somebody should look."""
-        alert = Alert(
-            event_id=ids.alert("identity-hub", crowd),
-            event_time=cause.event_time,
-            ingest_time=cause.ingest_time,
-            site_id=cause.site_id or self._rule.site_id,
-            source_id="activation",
-            name="identity-hub",
-            severity="WARN",
-            stage="stitch",
-            cause=crowd,
-        )
-        return Event(cause.number, cause.clock, "ops.alert", alert)
 
     def _remember(self, person: Person) -> None:
         for member in person.members:
             self._persons[member.identifier] = person
-
-
-_KINDS = ("MERGE", "SPLIT", "REANCHOR")
 
 
 def _linking(record: Consent) -> str:

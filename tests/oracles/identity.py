@@ -8,7 +8,7 @@ from collections import defaultdict
 
 from operators.evidence import DAY_US, NEVER, StitchRule, namespace
 from operators.state.memory import Memory, MemoryStore
-from operators.state.store import Tables, Token
+from operators.state.store import Store, Tables, Token
 from operators.stitch import Stitch
 from schemas.items import Event, Item, Linked, Tick, Touched
 from schemas.people import ContactPoint, Customer, Receipt, WebEvent
@@ -98,11 +98,18 @@ def consent(n: int, at: int, identifier: str, linking: bool | None, *, withdrawn
 class Stitched:
     """A core over its own store, and everything it said."""
 
-    def __init__(self, rule: StitchRule = RULE, memory: Memory | None = None, token: Token | None = None) -> None:
+    def __init__(
+        self,
+        rule: StitchRule = RULE,
+        memory: Memory | None = None,
+        token: Token | None = None,
+        store: Store | None = None,
+    ) -> None:
         self.memory = Memory() if memory is None else memory
-        store = MemoryStore(self.memory)
-        store.claim(token)
-        store.open("0")
+        if store is None:
+            store = MemoryStore(self.memory)
+            store.claim(token)
+            store.open("0")
         self.tables = Tables(store)
         self.core = Stitch(rule, self.tables)
         self.out: list[Item] = []
@@ -303,6 +310,8 @@ class Oracle:
             since, _, strong, tie = max(custody, key=lambda one: one[:2])
             if tie.method != "BADGE_RETURN" and (tie.valid_to is None or tie.valid_to > self.clock):
                 return strong, True, 0.0, since
+            if weak[:4] == "tag:" or tie.method != "IMPORT":
+                return None
         said: dict[str, list[int]] = defaultdict(list)
         for _, strong, tie in begun:
             open_ = tie.valid_to is None or tie.valid_to > self.clock

@@ -225,6 +225,14 @@ class TestLinks:
         )
         assert s.person(TAG)[2] == {TAG}
 
+    def test_a_returned_tag_is_nobodys_even_if_seen_with_somebody(self) -> None:
+        s = Stitched().all(
+            link(1, T0, TAG, CARD, "BADGE_ISSUE"),
+            scan(2, T0 + 1, TAG, CARD),
+            link(3, T0 + 2, TAG, CARD, "BADGE_RETURN"),
+        )
+        assert s.person(TAG)[2] == {TAG}
+
     def test_a_hand_over_is_a_split_of_the_first_holder(self) -> None:
         s = Stitched().all(contact(1, T0, CARD), contact(2, T0, OTHER_CARD), link(3, T0 + 1, TAG, CARD, "BADGE_ISSUE"))
         s.feed(link(4, T0 + 2, TAG, OTHER_CARD, "BADGE_ISSUE"))

@@ -1,6 +1,7 @@
 """Laws of identity: persons are a function of the evidence, against an oracle that keeps all of it."""
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,9 @@ from hypothesis import strategies as some
 
 from operators import evidence, forest
 from operators.evidence import DAY_US, Edges, Pointer, Seen, StitchRule, namespace
-from schemas.items import Event, Linked
+from operators.state.rocks import RocksStore
+from operators.state.store import Token
+from schemas.items import Event, Item, Linked
 from schemas.types import AnyRecord
 from tests.oracles.identity import (
     HOUR,
@@ -170,6 +173,25 @@ def test_law_3_stop_and_resume_equal_the_whole(seed: int, cut: int, lost: int) -
     assert again.out == whole.out
 
 
+def test_law_3_over_rocksdb(tmp_path: Path) -> None:
+    records = history(3, 120, denials=True)
+    said: list[Item] = []
+    token: Token | None = None
+    for start in range(0, len(records), 10):
+        store = RocksStore(tmp_path / "state", 4, of_execution=b"%d" % start, max_dirty=4, sync=False)
+        store.claim(token)
+        store.open("0")
+        stitched = Stitched(store=store)
+        stitched.number = start
+        said += stitched.all(*records[start : start + 10]).out
+        token = stitched.tables.commit()
+        stitched.all(*records[start + 10 : start + 13])  # an epoch that never closes
+        for table in stitched.tables._tables:
+            table.flush()
+        store.close()
+    assert said == Stitched().all(*records).out
+
+
 @settings(derandomize=True, max_examples=100, deadline=None)
 @given(seeds, some.booleans())
 def test_law_7_no_person_has_two_ids_of_a_unique_namespace(seed: int, denials: bool) -> None:
@@ -272,7 +294,7 @@ def test_the_oracle_catches_a_join_that_ignores_sharing(monkeypatch: pytest.Monk
 
 def test_the_oracle_catches_limits_that_are_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
     loose = StitchRule(site_id="mad-01", limits=dict.fromkeys(RULE.limits, 1_000))
-    monkeypatch.setattr(Stitched.__init__, "__defaults__", (loose, None, None))
+    monkeypatch.setattr(Stitched.__init__, "__defaults__", (loose, None, None, None))
     with pytest.raises(AssertionError):
         test_law_7_no_person_has_two_ids_of_a_unique_namespace()
 
