@@ -159,14 +159,14 @@ class Simulation:
         if scene.bought:
             self._sell(rng, "till-1", self.start + int(scene.at_s * SECOND), [scene.bought], customer)
             return
-        area = self.shop.zones.get(scene.zone_id) or next(iter(self.shop.browsed))
+        area = self.shop.zones.get(scene.zone_id) or (self.shop.browsed or list(self.shop.zones.values()))[0]
         path, stops = walkers.visit(self.shop, rng, 0.0, [(area, scene.stay_s)])
         walkers.leave(self.shop, path)
         moved = scene.at_s - path.enters(area) if scene.leaves_at_s is None else scene.leaves_at_s - path.at[-1]
         path.at = [moment + moved for moment in path.at]
         stops = [replace(stop, start=stop.start + moved, end=stop.end + moved) for stop in stops]
         walker = Walker(self._tag(), path, stops, rng, customer, phase=self._phase(rng), done=True)
-        paired = scene.paired_s if scene.paired_s is not None else path.at[2] + 1.5
+        paired = scene.paired_s if scene.paired_s is not None else path.inside + 1.5
         self._pair(walker, paired)
         if path.at[0] >= 0:
             heappush(self._events, (path.at[0], self._came, "come", walker))
@@ -205,7 +205,7 @@ class Simulation:
         if customer is not None and rng.random() < 0.25:
             walker.subject, walker.tech, walker.period = customer.device, "BLE_AOA", 500 * MILLI
         elif customer is not None:
-            self._pair(walker, path.at[2] + 1.0 + rng.random())
+            self._pair(walker, path.inside + 1.0 + rng.random())
         if rng.random() < 0.2:
             since = at + 20.0 + 120.0 * rng.random()
             walker.mute.append((since, since + (8.0 if rng.random() < 0.6 else 25.0)))

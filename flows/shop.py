@@ -1,14 +1,15 @@
 """The shop that is simulated: where its zones, its door and its tills are, read from the venue file.
 
-Only what a walker needs is read here. Whether the file is right is the venue loader's word, not this one's.
+The simulation walks in whatever shop the file draws, so an edited venue is a demo of one's own.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import orjson
+from operators.venue import VenueFault, load_venue
+from schemas.reference import Ring
+from schemas.venue import Venue
 
 Point = tuple[float, float]
 BROWSED = ("OFFER", "DEPARTMENT", "SHELF", "FITTING_ROOM")
@@ -90,30 +91,30 @@ class Shop:
 
     @staticmethod
     def read(path: Path) -> "Shop":
-        """Read `venue.geojson` in local metres."""
-        document: dict[str, Any] = orjson.loads(path.read_bytes())
-        zones: dict[str, Area] = {}
-        tills: dict[str, Point] = {}
-        counter = None
-        for feature in document["features"]:
-            what, shape = feature["properties"], feature.get("geometry")
-            if what["type"] == "zone":
-                zones[feature["id"]] = _area(feature["id"], what, shape)
-            elif what["type"] == "device" and what.get("kind") == "TILL" and shape:
-                tills[feature["id"]] = (float(shape["coordinates"][0]), float(shape["coordinates"][1]))
-            elif what["type"] == "device" and what.get("kind") == "COUNTER":
-                counter = feature["id"]
+        """Read `venue.geojson`; raises VenueFault as the flows do."""
+        return Shop.of(load_venue(path))
+
+    @staticmethod
+    def of(venue: Venue) -> "Shop":
+        """What a walker needs of a venue."""
+        zones = {
+            zone_id: Area(zone_id, zone.kind, zone.name or zone_id, zone.category, _corners(zone.rings[0]))
+            for zone_id, zone in venue.zones.items()
+        }
+        devices = sorted(venue.devices.items())
+        tills = {
+            device_id: (device.x_m, device.y_m)
+            for device_id, device in devices
+            if device.kind == "TILL" and device.x_m is not None and device.y_m is not None
+        }
+        counter = next((device_id for device_id, device in devices if device.kind == "COUNTER"), None)
         door, outside = _door(zones)
-        site = document["site"]
-        return Shop(
-            site["site_id"], site["time_zone"], site.get("currency", "EUR"), zones, tills, door, outside, counter
-        )
+        site = venue.site
+        return Shop(site.site_id, site.time_zone, site.currency or "EUR", zones, tills, door, outside, counter)
 
 
-def _area(zone_id: str, what: dict[str, Any], shape: dict[str, Any]) -> Area:
-    rings = shape["coordinates"] if shape["type"] == "Polygon" else shape["coordinates"][0]
-    ring = tuple((float(x), float(y)) for x, y, *_ in rings[0])
-    return Area(zone_id, what["kind"], what.get("name", zone_id), what.get("category"), ring)
+def _corners(ring: Ring) -> tuple[Point, ...]:
+    return tuple(zip(ring.xy_m[::2], ring.xy_m[1::2], strict=True))
 
 
 def _door(zones: dict[str, Area]) -> tuple[Point, Point]:
@@ -121,7 +122,7 @@ def _door(zones: dict[str, Area]) -> tuple[Point, Point]:
     store = next((area for area in zones.values() if area.kind == "STORE"), None)
     entrance = next((area for area in zones.values() if area.kind == "ENTRANCE"), store)
     if store is None or entrance is None:
-        raise ValueError("a simulated venue must have a zone of kind STORE")
+        raise VenueFault("venue.geojson", ["a simulated venue must have a zone of kind STORE; got none"])
     (left, bottom, right, top), (x, y) = store.box, entrance.centre
     gaps = {
         (0, -1): entrance.box[1] - bottom,

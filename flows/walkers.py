@@ -58,6 +58,11 @@ class Path:
             self.y[before] + share * (self.y[after] - self.y[before]),
         )
 
+    @property
+    def inside(self) -> float:
+        """When one has come in by the door and a step further, if there is one."""
+        return self.at[min(2, len(self.at) - 1)]
+
     def enters(self, area: Area) -> float:
         """When one first stands in `area`, to a tenth of a second."""
         moment = self.at[0]

@@ -20,7 +20,7 @@ from flows.shop import Shop
 from flows.simulate import simulate, write_directory
 from operators.arbitration import bucket
 from operators.rules.load import FOLDERS, check_rules
-from operators.venue import load_venue
+from operators.venue import VenueFault, load_venue
 from schemas import rows as reading
 from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION, tokens
 from schemas.topics import TOPICS
@@ -211,6 +211,27 @@ def test_a_written_directory_is_the_same_twice_and_holds_the_example(tmp_path: P
         str(file) for file in files
     }
     assert told[-1] == (60, 60)
+
+
+def _edited(folder: Path, *kept: str) -> Path:
+    """A copy of the example with these features only."""
+    document = orjson.loads((EXAMPLE / "venue.geojson").read_bytes())
+    document["features"] = [feature for feature in document["features"] if feature["id"] in kept]
+    (folder / "venue.geojson").write_bytes(orjson.dumps(document))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "kept", [("store",), ("store", "garden", "checkout", "till-1"), ("store", "entrance", "shoes", "checkout")]
+)
+def test_people_walk_in_any_shop_that_has_a_store(tmp_path: Path, kept: tuple[str, ...]) -> None:
+    topics = Counter(topic for topic, _ in simulate(7, 1.0, example=_edited(tmp_path, *kept)))
+    assert topics["sensing.position"] > 1000
+
+
+def test_a_venue_without_a_store_cannot_be_walked_in(tmp_path: Path) -> None:
+    with pytest.raises(VenueFault, match="kind STORE"):
+        next(simulate(7, 1.0, example=_edited(tmp_path, "ground", "offers")))
 
 
 def test_the_example_checks_without_a_word() -> None:
