@@ -144,17 +144,23 @@ class Deployment:
 
     def admit(self, tables: Tables) -> Admit:
         """Gates, clocks, order."""
-        reorder = self.settings.presence.reorder
+        reorder, overrides = self.settings.presence.reorder, self._overrides
         rule = AdmitRule(
             sealed=sealer(deployment_key(self.key)),
             until=self.settings.until_us,
             reorder_us=reorder.us if isinstance(reorder, Duration) else None,
+            reorders={tech: found["reorder_us"] for tech, found in overrides.items() if "reorder_us" in found},
+            longest_gap_us=max(found.get("gap_us", 0) for found in overrides.values()),
         )
         return Admit(rule, Places(self.venue), tables)
 
+    @property
+    def _overrides(self) -> dict[str, dict[str, Any]]:
+        return {tech: self.settings.presence.of(tech) for tech in TECHNOLOGIES}
+
     def dwell(self, tables: Tables) -> Dwell:
         """Stays, said while they last."""
-        overrides = {tech: self.settings.presence.of(tech) for tech in TECHNOLOGIES}
+        overrides = self._overrides
         thresholds = self.rules.thresholds()
 
         def way(zone: Zone, tech: str) -> Dwelling:

@@ -171,6 +171,8 @@ def judge(source: Source, ingest_time: int, *, reorder: int | None, floor: int, 
         source.estimate = _low(ordered) - floor
         if reorder is None and len(ordered) >= PROBATION_READINGS:
             source.reorder_us = min(max(rank(ordered, 0.99) - rank(ordered, 0.05), LEAST_REORDER), source.longest_us)
+    if level is None and before is Trust.PROBATION and source.estimate < -QUARANTINE:
+        level = source.estimate  # no delay puts a clock ahead, so fewer readings are enough
     if stated is None and level is not None and abs(level) > QUARANTINE:
         source.trust, source.correction, source.good_since = Trust.QUARANTINED, 0, None
         if before is Trust.QUARANTINED:

@@ -5,7 +5,7 @@ from schemas import ids
 from schemas.codec import encode_body
 from schemas.operations import Alert, Late
 
-BY = "presence"
+LATE_BY, ALERT_BY = "presence", "activation"
 
 
 def late(held: Held, mark: int) -> Late:
@@ -16,7 +16,7 @@ def late(held: Held, mark: int) -> Late:
         event_time=t,
         ingest_time=max(t, reading.ingest_time),
         site_id=reading.site_id,
-        source_id=BY,
+        source_id=LATE_BY,
         origin_topic=topic,
         origin_partition=partition,
         origin_offset=offset,
@@ -35,7 +35,7 @@ def alert(source: Source, at: int, notice: Notice) -> Alert:
         event_time=at,
         ingest_time=at,
         site_id=source.site_id,
-        source_id=BY,
+        source_id=ALERT_BY,
         name=notice.name,
         severity="PAGE" if grave else "WARN",
         stage="ADMIT",

@@ -276,7 +276,7 @@ def test_a_source_hours_off_is_quarantined_and_named(hours):
     assert {fix.subject_id for fix in seen.fixes} == {"tag:1:a"}
     assert seen.reasons == {"CLOCK_QUARANTINE": 150}
     (alert,) = seen.alerts
-    assert (alert.name, alert.severity, alert.source_id) == ("QUARANTINED", "PAGE", "presence")
+    assert (alert.name, alert.severity, alert.source_id) == ("QUARANTINED", "PAGE", "activation")
     assert "'counter'" in alert.cause
     assert not seen.late
 
