@@ -330,7 +330,11 @@ class Dwell:
     def _close(
         self, subject: str, s: Subject, zone_id: str, reason: str, at: int, ingest: int | None, bound: int | None = None
     ) -> None:
-        """End a stay at its last supporting fix, or at `bound` where that is earlier; a candidate just goes."""
+        """End a stay at its last supporting fix, or at `bound` where that is earlier; a candidate just goes.
+
+        Only a hand-off or a withdrawal that was told late has an earlier bound; the count of fixes then still
+        is that up to the last supporting one, for what each fix was is not remembered.
+        """
         stay = s.stays.pop(zone_id)
         if stay.state is _CAND:
             return

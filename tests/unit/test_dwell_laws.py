@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from operators import moves
 from operators.dwell import Dwell
 from operators.stay import Moved, State, figures, heard
-from schemas.derived import Visit
+from schemas.derived import Transition, Visit
 from schemas.items import Fix, Item
-from schemas.reference import Link, Threshold, Zone
+from schemas.reference import Consent, Link, Purpose, Threshold, Zone
 from tests.oracles.presence import (
     END,
     END_MARK,
@@ -33,6 +33,7 @@ from tests.oracles.presence import (
     said,
     scan,
     scan_group,
+    site,
     told,
 )
 
@@ -139,33 +140,96 @@ def test_presence_tells_what_sorting_and_scanning_tells(story):
     assert sorted(said(shop().run(*story.items, END_MARK))) == found(story)
 
 
+MANY = [
+    rect("store", -3, -3, 13, 8, kind="STORE", dwell_us=[30 * S]),
+    rect("left", 0, 0, 4, 5, exclusive_group="g", dwell_us=[3 * S, 8 * S], max_dwell_us=25 * S),
+    rect("right", 4, 0, 8, 5, exclusive_group="g", valid_to=T0 + 90 * S),
+    rect("above", 0, 0, 8, 5, floor=1.0, enter_fixes=1, enter_confirm_us=0),
+    rect("late", 2, 0, 7, 5, valid_from=T0 + 20 * S, gap_us=4 * S, fresh_us=2 * S),
+]
+
+
+@st.composite
+def full_stories(draw: st.DrawFn) -> Story:
+    """Everything at once: floors, groups, hours, consents, hand-offs, thresholds, zones that come and go."""
+    story = draw(stories())
+    floors = st.sampled_from([0.0, 0.0, 0.0, 1.0])
+    story.items = [
+        msgspec.structs.replace(item, floor=draw(floors)) if isinstance(item, Fix) else item for item in story.items
+    ]
+    last = max(path[-1].event_time for path in story.fixes.values())
+    records: list[object] = []
+    for at in draw(st.lists(st.integers(T0 // S, last // S + 9), max_size=6)):
+        record = draw(st.sampled_from(["consent", "link", "gone", "threshold", "site"]))
+        when = {"event_time": at * S}
+        if record == "consent":
+            purposes = [Purpose(code="in_store_location", granted=draw(st.booleans()))]
+            until = draw(st.none() | st.just((at + 11) * S))
+            who = draw(st.sampled_from(["loyalty:1:x", "tag:1:b"]))
+            records.append(Consent(identifier=who, purposes=purposes, valid_until=until, **when))
+        elif record == "link":
+            method = draw(st.sampled_from(["QR_PAIR", "BADGE_ISSUE", "BADGE_RETURN"]))
+            records.append(Link(from_id="tag:1:a", to_id="loyalty:1:x", method=method, valid_from=at * S, **when))
+        elif record == "gone":
+            records.append(rect("late", 2, 0, 7, 5, deleted=draw(st.booleans()), revision=at, **when))
+        elif record == "threshold":
+            later = draw(st.sampled_from([0, 7])) * S
+            records.append(Threshold(zone_id="left", dwell_us=[5 * S, 9 * S], effective_at=at * S + later, **when))
+        else:
+            records.append(site(opening=["Mo-Su 08:00-15:32"], revision=1, **when))
+    story.told += records
+    timed = [(r.event_time, 0, i, due(r)) for i, r in enumerate(records)]
+    timed += [(time_of(item), 1, i, item) for i, item in enumerate(story.items)]
+    story.items = [item for *_, item in sorted(timed, key=lambda entry: entry[:3])]
+    return story
+
+
+def time_of(item: Item) -> int:
+    return item.event_time if isinstance(item, Fix) else item.event.record.event_time
+
+
+def full_shop() -> Shop:
+    """A shop whose stays end at 16:01 UTC, a minute after T0, or at 16:02 once its site says so."""
+    return Shop(MANY, wanted=WANTED, site=site(opening=["Mo-Su 08:00-15:31"]))
+
+
 @LAWFUL
-@given(stories(), st.lists(st.floats(0, 400), max_size=60), st.booleans())
+@given(full_stories(), st.lists(st.floats(0, 400), max_size=60), st.booleans())
 def test_how_often_the_watermark_is_told_never_matters(story, marks, exactly):
     """Watermarks anywhere, also at the very instants of fixes, change nothing in any record."""
-    plain = shop().run(*story.items, END_MARK)
+    plain = full_shop().run(*story.items, END_MARK)
     told_at = [mark(t) for t in marks]
     if exactly:
         told_at += [mark((item.event_time - T0) / S) for item in story.items if isinstance(item, Fix)]
-    told_at = [m for m in told_at if m.at < END]
-    at = lambda item: item.event_time if isinstance(item, Fix) else item.event.record.event_time  # noqa: E731
-    timed = [(at(item), 1, i, item) for i, item in enumerate(story.items)]
+    timed = [(time_of(item), 1, i, item) for i, item in enumerate(story.items)]
     timed += [(m.at, 0, i, m) for i, m in enumerate(told_at)]
     items = [item for *_, item in sorted(timed, key=lambda entry: entry[:3])]
-    assert shop().run(*items, END_MARK) == plain
+    assert full_shop().run(*items, END_MARK) == plain
 
 
 @LAWFUL
-@given(stories(), st.lists(st.integers(0, 150), max_size=4))
+@given(full_stories(), st.lists(st.integers(0, 150), max_size=4))
 def test_stopping_and_starting_anywhere_never_matters(story, stops):
-    whole = shop().run(*story.items, END_MARK)
-    again, parts = shop(), []
+    whole = full_shop().run(*story.items, END_MARK)
+    again, parts = full_shop(), []
     for i, item in enumerate(story.items):
         if i in stops:
             again.restart()
         parts += again.run(item)
     again.restart()
     assert parts + again.run(END_MARK) == whole
+
+
+@LAWFUL
+@given(full_stories())
+def test_every_visit_is_entered_once_and_left_once_and_nothing_is_kept_at_the_end(story):
+    there = full_shop()
+    records = there.run(*story.items, END_MARK)
+    entered = [r.visit_id for r in records if isinstance(r, Transition) and r.kind == "ENTER"]
+    left = [r.visit_id for r in records if isinstance(r, Transition) and r.kind == "EXIT"]
+    assert sorted(entered) == sorted(left) == sorted(r.visit_id for r in records if isinstance(r, Visit))
+    assert len({r.event_id for r in records}) == len(records)
+    assert dict(there.dwell._subjects.items()) == {}
 
 
 @LAWFUL
