@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from operators.caps import in_calendar, in_window, local
+from operators.caps import DAY_US, in_calendar, in_window, local
 from operators.rules.campaigns import Cap, Guard, Quiet, Stock
 from schemas import durations
 from schemas.items import Person
@@ -133,7 +133,8 @@ def quiet_until(span: tuple[int, int] | None, at: int, time_zone: str) -> int | 
     wanted = (span[1] - here.hour * 60 - here.minute - 1) % (24 * 60) + 1
     minute = at - at % _MINUTE_US
     step = minute + max(0, wanted - 121) * _MINUTE_US
-    while Quiet.covers(span, _minute(local(step, time_zone))):
+    last = at + 2 * DAY_US  # a span that covers the whole day has no end: it is looked at again then
+    while step < last and Quiet.covers(span, _minute(local(step, time_zone))):
         step += _MINUTE_US
     return step
 

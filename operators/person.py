@@ -37,6 +37,8 @@ class PersonStep:
         end = next((item for item in items if isinstance(item, Tick) and item.end), None)
         out: list[Item] = []
         for place, item in enumerate(items):
+            if self._linked and _number(item) not in {None, self._linked[-1].number}:
+                out += self._settle()
             if isinstance(item, Touched):
                 out.append(item)
                 out += self._touched(item, end)
@@ -222,6 +224,11 @@ def _own(changes: Sequence[Event]) -> list[Event]:
     return [
         event for event in changes if isinstance(event.record, SegmentChange) and event.record.segment_id not in passed
     ]
+
+
+def _number(item: Item) -> int | None:
+    number: int | None = item.event.number if isinstance(item, Touched) else getattr(item, "number", None)
+    return number
 
 
 def _cause(item: Item) -> Cause:

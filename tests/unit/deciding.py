@@ -144,6 +144,7 @@ class Shop:
         self.decide = Decide(self.rules, self.profiles, self.segments.of, self.score, VENUE, self.rule, self.tables)
         self.core = PersonStep(self.profiles, self.segments, None, self.decide)
         self.out = []
+        self.taken = []
 
     # What came out.
 
@@ -170,6 +171,7 @@ class Shop:
     # What goes in.
 
     def take(self, *items):
+        self.taken.append(items)
         made = self.core.step(list(items))
         self.out += made
         return made

@@ -8,6 +8,7 @@ from operators.arbitration import bucket
 from operators.decide import DecideRule
 from schemas.derived import Reason, Score
 from schemas.items import Event
+from schemas.people import Customer
 from schemas.reference import Device, Release
 from tests.unit.deciding import (
     ALL,
@@ -371,8 +372,6 @@ def test_quiet_person_in_her_own_time_zone():
     s.stay()
     assert s.said() == ("FIRED", "NONE"), "17:00 in Madrid"
     s.exit(0, M)
-    from schemas.people import Customer
-
     s.hear(
         Customer(event_id="moved", identifiers=[CARD], tier="gold", traits={"time_zone": "Asia/Tokyo"}, **s.base(M)),
         CARD,
