@@ -19,6 +19,9 @@ CHARGES, ANCHORS, SENT = 74, 75, 76
 """Numbers of the tables; the cores that work on one person share one store."""
 
 
+SLOT_US = 30 * 60_000_000
+
+
 class Sent(msgspec.Struct, array_like=True, frozen=True):
     """A command whose outcome matters: by whose ledger it was charged, for which campaign, when.
 
@@ -63,7 +66,7 @@ class Arbiter:
         return self._ledger.of(members, _scope(scope, campaign))
 
     def decide(
-        self, judged: list[Judged], person: Person, anchor: str, at: int, time_zone: str
+        self, judged: list[Judged], person: Person, anchor: str, at: int, zone_id: str | None, time_zone: str
     ) -> tuple[dict[str, Arm], dict[str, Place]]:
         """Walk the groups, and charge what fired or was held out.
 
@@ -72,6 +75,7 @@ class Arbiter:
             person: whom it is about.
             anchor: hers, or that of the stay.
             at: instant of the decision.
+            zone_id: where it is about.
             time_zone: of the venue.
 
         Returns:
@@ -84,7 +88,7 @@ class Arbiter:
         arms: dict[str, Arm] = {}
         entrants = []
         for name, each in by_id.items():
-            arm = self._arm(each.campaign, person, anchor)
+            arm = self._arm(each.campaign, person, anchor, zone_id, at)
             held = "HELD_OUT_GLOBAL" if spared else None
             if arm is not None:
                 arms[name] = arm
@@ -145,7 +149,7 @@ class Arbiter:
             self.sent.put(record.action_id, msgspec.structs.replace(sent, channel=None, shown=[]))
         return Told(sent.member, sent.campaign)
 
-    def _arm(self, campaign: Campaign, person: Person, anchor: str) -> Arm | None:
+    def _arm(self, campaign: Campaign, person: Person, anchor: str, zone_id: str | None, at: int) -> Arm | None:
         """Where a person stands in a campaign's test, over every anchor that she, or this stay, has had.
 
         A tag passes from hand to hand: that it was once somebody counts only in tests it was drawn for.
@@ -153,6 +157,8 @@ class Arbiter:
         test = campaign.test
         if test is None:
             return None
+        if test.unit == "zone_slot":  # a screen is seen by everybody: zone and half hour are drawn, not persons
+            return arbitration.arm(test, f"{zone_id or ''}\0{at // SLOT_US}")
         anchors = {anchor: None, person.anchor: None}
         for member in person.members:
             tests = self._anchors.get(member.identifier)

@@ -14,6 +14,8 @@ from schemas.derived import Decision, DwellReached, Outcome, SegmentChange
 from schemas.items import Event, Item, Linked, Occupied, Person, Tick, Touched
 from schemas.person import Cause
 
+STEP_US = 100_000
+"""The clock of a source steps on multiples of this between two rows."""
 _STRUCTURE = {"MERGE": "MERGE", "SPLIT": "SPLIT", "REANCHOR": "MERGE"}
 
 
@@ -39,6 +41,8 @@ class PersonStep:
         for place, item in enumerate(items):
             if self._linked and _number(item) not in {None, self._linked[-1].number}:
                 out += self._settle()
+            if end is None:
+                out += self._catch_up(item)
             if isinstance(item, Touched):
                 out.append(item)
                 out += self._touched(item, end)
@@ -112,16 +116,26 @@ class PersonStep:
         if tick.end and self._decide.end == "keep":
             return out
         everything = tick.end and self._decide.end == "all"
+        return out + self._ring(None if everything else tick.clock, tick.number, tick.clock)
+
+    def _catch_up(self, item: Item) -> list[Item]:
+        """Timers of the steps of the clock before an item: presence may have walked on ahead of the next tick."""
+        clock = _clock(item)
+        if clock is None:
+            return []
+        return self._ring((clock - 1) // STEP_US * STEP_US, _number(item) or 0, clock)
+
+    def _ring(self, upto: int | None, number: int, clock: int) -> list[Item]:
+        out: list[Item] = []
         while True:
             segments, decide = self._segments.next_due(), self._decide.next_due()
             due = min((each for each in (segments, decide) if each is not None), default=None)
-            if due is None or (due > tick.clock and not everything):
+            if due is None or (upto is not None and due > upto):
                 return out
             if due == segments:  # a membership that ends is no trigger's any more at that instant
-                out += self._rung(self._segments.ring(due, tick.number, tick.clock))
+                out += self._rung(self._segments.ring(due, number, clock))
             else:
-                items = self._decide.ring(due, tick.number, tick.clock)
-                out += self._decided(items, None, Cause(tick.number, tick.clock, due, due))
+                out += self._decided(self._decide.ring(due, number, clock), None, Cause(number, clock, due, due))
 
     def _rung(self, rung: Iterable[Rung]) -> list[Item]:
         out: list[Item] = []
@@ -229,6 +243,12 @@ def _own(changes: Sequence[Event]) -> list[Event]:
 def _number(item: Item) -> int | None:
     number: int | None = item.event.number if isinstance(item, Touched) else getattr(item, "number", None)
     return number
+
+
+def _clock(item: Item) -> int | None:
+    if isinstance(item, Touched):
+        return item.event.clock
+    return item.clock if isinstance(item, Event | Linked | Occupied) else None
 
 
 def _cause(item: Item) -> Cause:

@@ -172,7 +172,7 @@ class Verdicts:
                 scored=scored is not None,
             )
         passed = [each for each in in_force if each.refusal is None]
-        arms, places = self._arbiter.decide(passed, person, anchor, at, zone)
+        arms, places = self._arbiter.decide(passed, person, anchor, at, occasion.zone_id, zone)
         decision = ids.decision(anchor, occasion.id, attempt)
         now = msgspec.structs.replace(occasion, event_time=at, ingest_time=moment.ingest_time)
         orders: list[Command] = []

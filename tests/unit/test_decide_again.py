@@ -153,6 +153,14 @@ def test_hold_ended_decides_again_and_never_sends_what_was():
         assert again.event_time == again.ingest_time == T0 + 30 * M
 
 
+def test_a_timer_that_fell_due_before_an_event_rings_before_it_even_without_a_tick():
+    s = shop(campaign(guard=GUARD | HOLD), campaign("next", when={"entered": {"zone": "shoes"}}, group="b")).known()
+    s.stay()
+    s.enter(30 * M + S, "shoes")
+    assert [each.cause for each in s.decisions] == ["TRIGGER", "HOLD_ENDED", "TRIGGER"]
+    assert s.decisions[1].event_time == T0 + 30 * M
+
+
 def test_a_hold_of_one_group_does_not_tell_the_other_again():
     s = shop(campaign("held", group="a", guard=GUARD | HOLD), campaign("now", group="b")).known()
     s.stay()

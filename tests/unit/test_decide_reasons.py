@@ -597,6 +597,20 @@ def test_a_tag_that_was_in_no_test_has_no_arm():
     assert s.said(name) == ("FIRED", "NONE")
 
 
+def test_a_test_by_zone_and_half_hour_draws_slots_and_not_persons():
+    parts = {"holdout": "50%", "metric": "basket_value", "window": "24h", "unit": "zone_slot"}
+    s = shop(campaign(test=parts, do=[SCREEN])).known()
+    expected, said = [], []
+    for slot in range(8):
+        s.stay(slot * 30 * M)
+        s.exit(slot * 30 * M, slot * 30 * M + M)
+        at = s.decisions[-1].event_time
+        expected.append("HELD_OUT" if bucket("offer", f"offers\0{at // (30 * M)}") < 5000 else "FIRED")
+        said.append(s.only().verdict)
+    assert said == expected
+    assert set(said) == {"HELD_OUT", "FIRED"}
+
+
 # Channels, and the score.
 
 
