@@ -23,6 +23,9 @@ demo: $(STAMP)  ## see "Hi Ana" appear: a simulated shop, live, for a minute
 test: $(STAMP)  ## run the whole everyday suite
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
+test-kafka: $(STAMP)  ## test against a real Kafka and registry (started here, or FOOTFALL_TEST_KAFKA, FOOTFALL_TEST_REGISTRY)
+	$(BIN)/python -m pytest tests/broker -rs $(ARGS)
+
 check: $(STAMP)  ## style, types, who imports whom, schemas, lock
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,4 +43,4 @@ lock: $(STAMP)  ## compile requirements.lock (on python3.11, so that it installs
 clean:  ## remove .venv
 	rm -rf .venv
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test test-kafka check bench lock clean

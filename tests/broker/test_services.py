@@ -1,0 +1,55 @@
+"""The broker and the registry themselves: they start, say how long that took, and survive a kill."""
+
+import os
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from tests.broker.jars import STOPPED
+from tests.broker.kafka import Kafka
+from tests.broker.registry import Registry
+
+
+def test_a_killed_broker_keeps_what_was_acknowledged(kafka: Kafka, prefix: str, capsys: pytest.CaptureFixture[str]):
+    topic = f"{prefix}t"
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
+    admin.create_topics([NewTopic(topic, 4)])[topic].result(10)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "acks": "all", "log_level": 0})
+    faults = []
+    for number in range(100):
+        producer.produce(
+            topic, b"x", partition=number % 4, on_delivery=lambda error, _: faults.append(error) if error else None
+        )
+    assert producer.flush(10) == 0
+    assert not faults
+    boot = kafka.jvm.boot_s
+    rss = kafka.jvm.rss_mb()
+    again = kafka.restart()
+    ends = _ends(admin, topic)
+    with capsys.disabled():
+        print(
+            f"\nbroker: format {kafka.format_s:.1f} s, boot {boot:.1f} s, after SIGKILL {again:.1f} s, RSS {rss:.0f} MB"
+        )
+    assert ends == [25, 25, 25, 25]
+    assert again < 10
+
+
+def test_a_broker_stops_when_asked(kafka: Kafka, capsys: pytest.CaptureFixture[str]):
+    seconds, code = kafka.stop()
+    kafka.start()
+    with capsys.disabled():
+        print(f"\nbroker: SIGTERM to exit {seconds:.1f} s, code {code}")
+    assert code == STOPPED
+
+
+@pytest.mark.skipif("FOOTFALL_TEST_REGISTRY" in os.environ, reason="a registry is named")
+def test_the_registry_says_how_long_it_took(own_registry: Registry, capsys: pytest.CaptureFixture[str]):
+    with capsys.disabled():
+        print(f"\nregistry: boot {own_registry.jvm.boot_s:.1f} s, RSS {own_registry.jvm.rss_mb():.0f} MB")
+    assert own_registry.jvm.boot_s < 60
+
+
+def _ends(admin: AdminClient, topic: str) -> list[int]:
+    found = admin.list_offsets({TopicPartition(topic, part): OffsetSpec.latest() for part in range(4)})
+    return [answer.result(10).offset for _, answer in sorted(found.items(), key=lambda pair: pair[0].partition)]
