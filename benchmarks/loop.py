@@ -37,19 +37,20 @@ class Stay:
 class Presence:
     """Stays by subject and zone, and the dwells they gave."""
 
-    ways: dict[str, Dwelling]
+    ways: dict[str, dict[str, Dwelling]]
+    """Parameters by technology and zone."""
     wanted: dict[str, tuple[int, ...]]
     stays: dict[str, dict[str, Stay]] = field(default_factory=lambda: defaultdict(dict))
-    last: dict[str, int] = field(default_factory=dict)
+    last: dict[str, tuple[int, str]] = field(default_factory=dict)
     dwells: Counter[str] = field(default_factory=Counter)
 
-    def fix(self, subject: str, t: int, near: Iterable[tuple[str, float]]) -> None:
+    def fix(self, subject: str, t: int, tech: str, near: Iterable[tuple[str, float]]) -> None:
         """One reading, in event-time order."""
         mine, seen = self.stays[subject], dict(near)
-        self.silence(mine, t, self.last.get(subject, t))
-        self.last[subject] = t
+        self.silence(mine, t, *self.last.get(subject, (t, tech)))
+        self.last[subject] = (t, tech)
         for zone in {*mine, *seen}:
-            way, stay = self.ways[zone], mine.get(zone)
+            way, stay = self.ways[tech][zone], mine.get(zone)
             d = seen.get(zone, 1e9)
             inside, outside = d <= -way.enter_margin_m, d > way.exit_margin_m
             if stay is None:
@@ -79,10 +80,10 @@ class Presence:
                 stay.last_in = t
                 self._due(zone, stay, t)
 
-    def silence(self, mine: dict[str, Stay], t: int, last: int) -> None:
+    def silence(self, mine: dict[str, Stay], t: int, last: int, tech: str) -> None:
         """What fell due between a subject's last reading and this one."""
         for zone in list(mine):
-            way, stay = self.ways[zone], mine[zone]
+            way, stay = self.ways[tech][zone], mine[zone]
             if stay.state == "IN":
                 self._due(zone, stay, min(t, stay.last_in + way.fresh_us))
             if t - (stay.last_deep if stay.state == "CAND" else last) > way.gap_us:
@@ -95,7 +96,10 @@ class Presence:
             self.dwells[zone] += 1
 
 
-def presence(lines: Path, venue: Venue, ways: dict[str, Dwelling], wanted: dict[str, tuple[int, ...]]) -> Counter[str]:
+Ways = dict[str, dict[str, Dwelling]]
+
+
+def presence(lines: Path, venue: Venue, ways: Ways, wanted: dict[str, tuple[int, ...]]) -> Counter[str]:
     """Dwells by zone, from a file of positions in event-time order."""
     places, found = Places(venue), Presence(ways, wanted)
     token = tokens(EXAMPLE_KEY, EXAMPLE_VERSION)
@@ -103,9 +107,9 @@ def presence(lines: Path, venue: Venue, ways: dict[str, Dwelling], wanted: dict[
         for line in file:
             row = orjson.loads(line)
             near = places.near(row["floor"], row["x_m"], row["y_m"])
-            found.fix(token(row["subject_id"]), row["event_time"], near)
+            found.fix(token(row["subject_id"]), row["event_time"], row["tech"], near)
     for subject, mine in found.stays.items():
-        found.silence(mine, 1 << 62, found.last[subject])
+        found.silence(mine, 1 << 62, *found.last[subject])
     return found.dwells
 
 

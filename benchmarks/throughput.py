@@ -15,6 +15,7 @@ from benchmarks.results import result, say
 from flows.deployment import EXAMPLE, Deployment
 from flows.history import write_history
 from flows.replay import Options, replay
+from flows.settings import TECHNOLOGIES
 from flows.simulate import simulate, write_rows
 from operators.connectors.merge import Merge, json_rows
 from operators.dwelling import dwelling
@@ -92,7 +93,8 @@ def presence(minutes: int, rounds: int, command: str) -> dict[str, Any]:
         count = _clean(source, minutes)
         deployment = Deployment.load(source, source / "footfall.toml")
         wanted = dict(deployment.rules.thresholds())
-        ways = {zone.zone_id: dwelling(zone, "UWB") for zone in deployment.venue.zones.values()}
+        zones = deployment.venue.zones.values()
+        ways = {tech: {zone.zone_id: dwelling(zone, tech) for zone in zones} for tech in TECHNOLOGIES}
         lines = source / "sensing.position.jsonl"
         mine, plain, summary, dwells = _interleaved(
             lambda: replay(Options(source=source, out=out, flow="presence")),

@@ -136,13 +136,15 @@ class Decode:
             raise Refusal("OVERSIZE", str(error)) from None
 
     def _record(self, heard: Heard, row: dict[str, Any]) -> AnyRecord:
-        for name in ("properties", "traits", "params"):
+        for name in _MAPS[heard.topic]:
             values = row.get(name)
             if isinstance(values, dict) and any(map(personal, values.values())):
                 raise Refusal("PERSONAL_DATUM", f"no value of {name} may look like an address or a number of a person")
         try:
             self._seal_contact(heard.topic, row)
-            record, unknown = self._records[heard.topic](self._hashed(self._defaults(heard, row)))
+            self._complete(heard, row)
+            self._hash(heard.topic, row)
+            record, unknown = self._records[heard.topic](row)
         except BadShape as error:
             raise Refusal("BAD_SHAPE", str(error)) from None
         except Oversize as error:
@@ -155,35 +157,31 @@ class Decode:
             record = msgspec.structs.replace(record, epoch=consent_epoch(record))
         return record  # type: ignore[no-any-return]
 
-    def _defaults(self, heard: Heard, row: dict[str, Any]) -> dict[str, Any]:
-        missing: dict[str, Any] = {}
+    def _complete(self, heard: Heard, row: dict[str, Any]) -> None:
+        """Fill in what a field left out means here."""
         if not row.get("ingest_time"):
-            missing["ingest_time"] = row.get("event_time")
+            row["ingest_time"] = row.get("event_time")
         if row.get("site_id") is None:
-            missing["site_id"] = self._rule.site_id
+            row["site_id"] = self._rule.site_id
         if row.get("source_id") is None:
-            missing["source_id"] = "file"
-        if not row.get("event_id") and "event_id" in TOPICS[heard.topic].record.__struct_fields__:
-            missing["event_id"] = ids.row(heard.topic, heard.offset)
-        return {**row, **missing} if missing else row
+            row["source_id"] = "file"
+        if heard.topic in _NAMED and not row.get("event_id"):
+            row["event_id"] = ids.row(heard.topic, heard.offset)
 
-    def _hashed(self, row: dict[str, Any]) -> dict[str, Any]:
-        hashed: dict[str, Any] = {}
-        for name in ("identifier", "from_id", "to_id", "subject_id"):
-            if isinstance(row.get(name), str) and len(row[name]) > LARGEST_STRING:
-                raise Oversize(f"{name}: a string must hold at most 8 KiB")
-        for name in ("identifier", "from_id", "to_id"):
-            if name in row and isinstance(row[name], str):
-                hashed[name] = self._rule.token(row[name])
-        if "subject_id" in row and isinstance(row["subject_id"], str):
-            hashed["subject_id"] = self._subject(row["subject_id"])
-        for name, token in (("identifiers", self._rule.token), ("subjects", self._subject)):
+    def _hash(self, topic: str, row: dict[str, Any]) -> None:
+        """Put tokens in place of raw identifiers."""
+        for name in _SINGLE[topic]:
             found = row.get(name)
-            if isinstance(found, list) and all(isinstance(one, str) for one in found):
-                if len(found) > LARGEST_ARRAY:
+            if isinstance(found, str):
+                if len(found) > LARGEST_STRING:
+                    raise Oversize(f"{name}: a string must hold at most 8 KiB")
+                row[name] = self._subject(found) if name == "subject_id" else self._rule.token(found)
+        for name in _SEVERAL[topic]:
+            many = row.get(name)
+            if isinstance(many, list) and all(isinstance(one, str) for one in many):
+                if len(many) > LARGEST_ARRAY:
                     raise Oversize("an array must hold at most 10,000 items")
-                hashed[name] = self._allowed(found) if name == "identifiers" else [token(one) for one in found]
-        return {**row, **hashed} if hashed else row
+                row[name] = self._allowed(many) if name == "identifiers" else [self._subject(one) for one in many]
 
     def _allowed(self, found: list[str]) -> list[str]:
         """Tokens without placeholders, each once, at most 8 of them by priority."""
@@ -281,6 +279,18 @@ class Decode:
         return Event(heard.number, heard.clock, "ops.dead-letter", found)
 
 
+def _fields(*names: str) -> dict[str, tuple[str, ...]]:
+    """Which of these fields each topic's record has."""
+    return {
+        name: tuple(field for field in names if field in topic.record.__struct_fields__)
+        for name, topic in TOPICS.items()
+    }
+
+
+_NAMED = frozenset(name for name, fields in _fields("event_id").items() if fields)
+_SINGLE = _fields("identifier", "from_id", "to_id", "subject_id")
+_SEVERAL = _fields("identifiers", "subjects")
+_MAPS = _fields("properties", "traits", "params")
 _COLUMNS = ("x_m", "y_m", "floor", "accuracy_m", "z_m", "speed_mps")
 
 

@@ -93,7 +93,9 @@ def single(value: float) -> float:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) is float:
+        return value
+    if type(value) is not int:
         raise BadShape(f"a number was expected; got {type(value).__name__}")
     try:
         return float(value)
@@ -121,10 +123,11 @@ def _whole(name: str) -> Convert:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise BadShape(f"a text was expected; got {type(value).__name__}")
-    if len(value) > LARGEST_STRING and len(value.encode()) > LARGEST_STRING:
-        raise Oversize("a string must hold at most 8 KiB")
+    if value.isascii() and len(value) <= LARGEST_STRING:
+        return value
     try:
-        value.encode()
+        if len(value.encode()) > LARGEST_STRING:
+            raise Oversize("a string must hold at most 8 KiB")
     except UnicodeEncodeError as error:
         raise BadShape("a text must be Unicode without lone surrogates") from error
     return value
@@ -236,16 +239,14 @@ def reader(record: type[msgspec.Struct]) -> Callable[[Any], tuple[Any, int]]:
     def read(row: Any) -> tuple[Any, int]:
         if not isinstance(row, Mapping):
             raise BadShape(f"an object was expected; got {type(row).__name__}")
-        values = {}
-        for name, convert, required in plan:
-            value = row.get(name)
-            if value is not None:
-                try:
+        values, get, name = {}, row.get, ""
+        try:
+            for name, convert, required in plan:
+                value = get(name)
+                if value is not None or required:
                     values[name] = convert(value)
-                except BadShape as error:
-                    raise BadShape(f"{name}: {error}") from None
-            elif required:
-                raise BadShape(f"field {name} must be there")
+        except BadShape as error:
+            raise BadShape(f"field {name}: {error if row.get(name) is not None else 'it must be there'}") from None
         extra = len(row) - len(values)
         unknown = 0 if extra <= 0 else sum(1 for name in row if name not in names)
         return record(**values), unknown
