@@ -2,6 +2,7 @@
 
 import msgspec
 
+from operators.guards import STALE
 from operators.occasion import Known, Occasion, Reading
 from operators.rules.campaigns import Action, Campaign
 from operators.rules.channels import CHANNELS
@@ -57,7 +58,7 @@ class Planner:
         for action in campaign.do:
             channel = CHANNELS[action.channel]
             template = self.templates[action.template]
-            if channel.personal and (state := reading.consents.may_contact(action.channel)) != GRANTED:
+            if channel.personal and (state := _may_contact(action, reading)) != GRANTED:
                 withheld.append(("contact", state))
                 continue
             target = self._target(action, reading, screen)
@@ -152,6 +153,11 @@ def _part(
     """The part for the person's language, if every variable that it needs has a value she lets be used."""
     part = template.choose(name or action.channel, reading.consents.language)
     return part if part is not None and part.sendable(_values(part, action, campaign, reading)) else None
+
+
+def _may_contact(action: Action, reading: Reading) -> str:
+    state = reading.consents.may_contact(action.channel)
+    return STALE if state == GRANTED and reading.consents_stale else state
 
 
 def _values(part: Part, action: Action, campaign: Campaign, reading: Reading) -> dict[str, Known]:

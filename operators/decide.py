@@ -5,19 +5,21 @@ did not fire is taken again when the person becomes known or consents while the 
 hour ends, and when stock becomes known: always by the same rules and under the same caps.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 import msgspec
 
 from operators.absences import Absences
 from operators.arbiter import Arbiter, Told
+from operators.consent_view import ConsentView
 from operators.guards import known
 from operators.occasion import Occasion
 from operators.releases import Releases
 from operators.rules.load import Rules
 from operators.screens import Screens
 from operators.state.store import Tables
+from operators.surroundings import STOCK, Surroundings
 from operators.triggers import Triggers, about_stay
 from operators.verdicts import Moment, ScoreOf, Verdicts
 from operators.waiting import Stay, Undecided, Waiting
@@ -26,9 +28,10 @@ from schemas.derived import DwellReached, Outcome, SegmentChange, Transition
 from schemas.items import Event, Item, Linked, Occupied, Person, Touched
 from schemas.person import People
 from schemas.reference import Consent, ContextFact, Device, Release, Zone
+from schemas.sensing import SourceStatus
 from schemas.venue import Venue
 
-OCCUPANCY, FACTS, RELEASES, ZONES, DEVICES = 77, 78, 79, 80, 81
+FACTS, RELEASES, CONSENT_VIEW = 78, 79, 82
 """Numbers of the tables; the cores that work on one person share one store."""
 SOURCE = "activation"
 BOUND = frozenset({"DWELL", "ENTERED", "IDENTIFIED"})
@@ -38,7 +41,8 @@ BOUND = frozenset({"DWELL", "ENTERED", "IDENTIFIED"})
 class DecideRule(msgspec.Struct, frozen=True):
     """How decisions are taken.
 
-    `stale_after_us` is how far the clock may be past what triggered. `end` says which timers ring at the end
+    `stale_after_us` is how far the clock may be past what triggered, `consent_limit_us` how far a trigger may
+    be ahead of the word on consents (24 h on a box that may be offline). `end` says which timers ring at the end
     of a replay: `close` those due up to the last ingest time, `keep` none more, `all` every one.
     `timers_go_stale` for a live run, where a timer that fell due while the process was down is too old to
     speak. `control` is the share of the global control group. `versions` are those of the model in force (`model`) and
@@ -46,6 +50,7 @@ class DecideRule(msgspec.Struct, frozen=True):
     """
 
     stale_after_us: int = 10_000_000
+    consent_limit_us: int = 2_000_000
     end: str = "close"
     timers_go_stale: bool = False
     control: float = 0.0
@@ -83,13 +88,11 @@ class Decide:
         self._rule = rule
         self._waiting = Waiting(tables)
         self._triggers = Triggers(rules, venue, tables)
-        self._screens = Screens(venue)
+        self._screens = Screens(venue, tables)
         self._arbiter = Arbiter(rules, rule.control, tables)
-        self._occupancy = tables.table(OCCUPANCY, list[str])
-        self._facts = tables.table(FACTS, ContextFact)
+        self._facts = Surroundings(tables, FACTS)
         self._releases = Releases(tables, RELEASES)
-        self._zones = tables.table(ZONES, Zone)
-        self._devices = tables.table(DEVICES, Device)
+        self._view = ConsentView(rule.consent_limit_us, tables, CONSENT_VIEW)
         self._verdicts = Verdicts(
             rules,
             people,
@@ -99,6 +102,7 @@ class Decide:
             self._facts,
             self._releases,
             self._arbiter,
+            self._view,
             rule.versions,
         )
         self._absences = Absences(rules, people, self._verdicts, self._waiting)
@@ -132,14 +136,17 @@ class Decide:
         event = touched.event
         record, person = event.record, touched.person
         self._follow(touched)
+        if isinstance(record, Consent):
+            self._view.heard(record)
         out = self._became_known(Moment.of(event))
         fresh = self._fresh(event)
         if isinstance(record, Consent) and fresh and not record.withdrawn and any(p.granted for p in record.purposes):
-            out += self._again_for(person, Moment.of(event), "CONSENT_GIVEN")
+            for stay in self._waiting.open_stays(member.identifier for member in person.members):
+                out += self._again_in(stay, person, Moment.of(event), "CONSENT_GIVEN")
         occasions, started = self._triggers.touched(touched)
         for occasion in occasions:
-            stay = self._waiting.stays.get(occasion.visit_id or "")
-            occasion.about |= about_stay(record, {} if stay is None else stay.about)
+            known_stay = self._waiting.stays.get(occasion.visit_id or "")
+            occasion.about |= about_stay(record, {} if known_stay is None else known_stay.about)
             out += self._decide(occasion, person, Moment.of(event), stale=not fresh)
         if fresh:
             for campaign, occasion in started:
@@ -147,9 +154,9 @@ class Decide:
                 if timer is not None:
                     heappush(self._due, (timer[0], "absence", timer[1]))
         if isinstance(record, Transition) and record.kind == "EXIT":
-            stay = self._waiting.stays.get(record.visit_id)
-            if stay is not None:
-                self._waiting.leave(stay)
+            left = self._waiting.stays.get(record.visit_id)
+            if left is not None:
+                self._waiting.leave(left)
         return out
 
     def linked(self, linked: Linked) -> None:
@@ -179,7 +186,6 @@ class Decide:
 
     def occupied(self, item: Occupied) -> None:
         """Who is in a zone from now on."""
-        self._occupancy.put(item.zone_id, list(item.subjects))
         self._screens.present(item.zone_id, item.subjects)
 
     def heard(self, event: Event) -> list[Item]:
@@ -188,13 +194,13 @@ class Decide:
         if isinstance(record, ContextFact):
             return self._told(event, record)
         if isinstance(record, Zone):
-            self._zones.put(record.zone_id, record)
             self._screens.zone(record)
         elif isinstance(record, Device):
-            self._devices.put(record.device_id, record)
             self._screens.device(record)
         elif isinstance(record, Release):
             self._releases.put(record)
+        elif isinstance(record, SourceStatus):
+            self._view.heard(record)
         return []
 
     # Timers.
@@ -222,12 +228,6 @@ class Decide:
     # What is remembered of an event.
 
     def _reopen(self) -> None:
-        for zone_id, subjects in self._occupancy.items():
-            self._screens.present(zone_id, subjects)
-        for zone in dict(self._zones.items()).values():
-            self._screens.zone(zone)
-        for device in dict(self._devices.items()).values():
-            self._screens.device(device)
         for timer in self._waiting.due():
             heappush(self._due, timer)
         for key, sent in self._arbiter.sent.items():
@@ -308,10 +308,6 @@ class Decide:
             out += self._decide(occasion, person, moment)
         return out
 
-    def _again_for(self, person: Person, moment: Moment, cause: str) -> list[Item]:
-        stays = self._waiting.open_stays(member.identifier for member in person.members)
-        return [item for stay in stays for item in self._again_in(stay, person, moment, cause)]
-
     def _again_in(self, stay: Stay, person: Person, moment: Moment, cause: str) -> list[Item]:
         out: list[Item] = []
         for key in list(stay.undecided):
@@ -337,18 +333,12 @@ class Decide:
         return self._again(key, undecided, person, moment, "HOLD_ENDED", stale=stale)
 
     def _told(self, event: Event, record: ContextFact) -> list[Item]:
-        place = f"{record.scope}\0{record.name}"
-        before = self._facts.get(place)
-        if before is not None and before.event_time > record.event_time:
-            return []
-        self._facts.put(place, record)
-        kind, _, of = record.name.partition(".")
-        if kind != "stock" or not self._fresh(event):
+        if not self._facts.told(record) or not record.name.startswith(STOCK) or not self._fresh(event):
             return []
         out: list[Item] = []
-        for key in self._waiting.wanting(of):
+        for key in self._waiting.wanting(record.name.removeprefix(STOCK)):
             undecided = self._waiting.undecided.get(key)
-            if undecided is None or not undecided.open or record.scope not in _scopes(undecided.occasion):
+            if undecided is None or not undecided.open or record.scope not in undecided.occasion.scopes:
                 continue
             person = self._people.person_of(undecided.occasion.member)
             if person is not None:
@@ -410,7 +400,3 @@ class Decide:
             if held is not None:
                 heappush(self._due, (held, "hold", occasion.id))
         return verdict.items
-
-
-def _scopes(occasion: Occasion) -> Mapping[str | None, None]:
-    return dict.fromkeys((occasion.zone_id, occasion.site_id))

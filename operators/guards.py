@@ -11,7 +11,6 @@ import msgspec
 
 from operators.caps import DAY_US, in_calendar, in_window, local
 from operators.rules.campaigns import Cap, Guard, Quiet, Stock
-from schemas import durations
 from schemas.items import Person
 from schemas.person import EXPIRED, GRANTED, WITHDRAWN, Consents
 from schemas.pseudonym import PERSON_KINDS, namespace_of
@@ -19,6 +18,8 @@ from schemas.reference import ContextFact
 
 ORDER = ("identity", "consent", "stock", "audience", "quiet", "caps")
 """Legal and cheap first; also the keys of a record's `guards`."""
+STALE = "STALE"
+"""State of `contact` where the newest word on consents is too old to rely on."""
 _LEVELS = {"anyone": 0, "candidate": 1, "confirmed": 2, "asserted": 3}
 _CAP_REASONS = {"THIS": "CAP_THIS", "CHANNEL": "CAP_CHANNEL", "TAG": "CAP_TAG", "ANY": "CAP_ANY"}
 _MINUTE_US = 60_000_000
@@ -80,6 +81,8 @@ def consent_reason(states: Iterable[str]) -> str:
     found = set(states)
     if WITHDRAWN in found:
         return "CONSENT_WITHDRAWN"
+    if STALE in found:
+        return "CONSENT_STALE"
     return "CONSENT_EXPIRED" if found == {EXPIRED} else "CONSENT_MISSING"
 
 
@@ -189,7 +192,7 @@ def caps(
             if cap.window_us is not None
             else in_calendar(told, at, cap.calendar or "day", time_zone)
         )
-        span = durations.text(cap.window_us) if cap.window_us is not None else f"calendar {cap.calendar}"
+        span = cap.text.partition(" per ")[2]
         notes.append(f"{cap.scope} {used}/{cap.limit} per {span}")
         binds = cap.kind != "CHANNEL" or cap.scope in channels
         if used >= cap.limit and binds and first is None:

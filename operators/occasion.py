@@ -8,6 +8,7 @@ from operators.caps import local
 from operators.guards import known
 from operators.rules.campaigns import Campaign, FactRead
 from operators.rules.cel import Values
+from operators.surroundings import STOCK
 from schemas.items import Person
 from schemas.person import Consents, People, Reach
 from schemas.reference import ContextFact
@@ -44,6 +45,11 @@ class Occasion(msgspec.Struct, array_like=True):
         """What an action hangs on: the visit, or the trigger where there is no stay."""
         return self.visit_id or self.id
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What facts of the surroundings it may read: of its zone before those of its site."""
+        return (self.site_id,) if self.zone_id is None else (self.zone_id, self.site_id)
+
 
 class Reading:
     """What a person's leaves say at an instant; each is worked out once, however many campaigns read it.
@@ -59,6 +65,7 @@ class Reading:
         segments: those she is in.
         venue: zones and the site.
         facts: looks up the context fact of a scope and a name.
+        consents_stale: the newest word on consents is too old for a personal channel.
     """
 
     def __init__(
@@ -71,6 +78,8 @@ class Reading:
         segments: list[str],
         venue: Venue,
         facts: FactsOf,
+        *,
+        consents_stale: bool = False,
     ) -> None:
         self.person, self.occasion, self.at, self.consents = person, occasion, at, consents
         self._people, self._segments, self._venue, self._facts = people, segments, venue, facts
@@ -78,6 +87,7 @@ class Reading:
         self._visible = _visible(person, occasion.member, consents)
         self._seen: dict[str, Known] = {}
         self._place = place(venue, occasion.site_id, occasion.zone_id)
+        self.consents_stale = consents_stale
         self.score: float | None = None
 
     def values(self, campaign: Campaign) -> tuple[Values, dict[str, tuple[str, ...]]]:
@@ -142,7 +152,7 @@ class Reading:
             who: dict[str, Known] = {"state": self.person.state, "confidence": self.person.confidence}
             return who.get(name)
         if family == "context":
-            fact = self._facts(self._scopes(), name)
+            fact = self._facts(self.occasion.scopes, name)
             return None if fact is None or self.at >= fact.valid_until else fact.value
         return self.occasion.about.get(leaf)
 
@@ -155,13 +165,9 @@ class Reading:
             return self._people.traits(self._visible).get(name.removeprefix("traits."))
         return None
 
-    def _scopes(self) -> tuple[str, ...]:
-        site = self.occasion.site_id or self._venue.site.site_id
-        return (self.occasion.zone_id, site) if self.occasion.zone_id is not None else (site,)
-
     def stock(self, of: object) -> ContextFact | None:
         """The fact on the stock of a thing: `stock.<of>`, of the zone before that of the site."""
-        return self._facts(self._scopes(), f"stock.{of}")
+        return self._facts(self.occasion.scopes, f"{STOCK}{of}")
 
     def reach(self, kind: str) -> Reach | None:
         """The newest verified contact point of a kind."""

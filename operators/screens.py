@@ -1,29 +1,42 @@
 """Screens: which one stands beside a person, and who else would read it."""
 
+from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from operators.state.store import Table, Tables
 from schemas.items import Person
 from schemas.reference import Device, Zone
 from schemas.venue import Venue
 
+OCCUPANCY, ZONES, DEVICES = 77, 80, 81
+"""Numbers of the tables; the cores that work on one person share one store."""
+
 
 class Screens:
-    """The venue's screens, and who is in each zone as far as somebody counts."""
+    """The venue's screens, and who is in each zone as far as somebody counts; what changed is remembered."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: Venue, tables: Tables) -> None:
         self.venue = venue
-        self._present: dict[str, frozenset[str]] = {}
+        self._occupancy: Table[list[str]] = tables.table(OCCUPANCY, list[str])
+        self._zones: Table[Zone] = tables.table(ZONES, Zone)
+        self._devices: Table[Device] = tables.table(DEVICES, Device)
         self._nearest: dict[str, str | None] = {}
+        self._present = {zone_id: frozenset(subjects) for zone_id, subjects in self._occupancy.items()}
+        for zone in dict(self._zones.items()).values():
+            self.zone(zone)
+        for device in dict(self._devices.items()).values():
+            self.device(device)
 
     @property
     def zone_info(self) -> ZoneInfo:
         """The venue's time zone."""
         return ZoneInfo(self.venue.site.time_zone or "UTC")
 
-    def present(self, zone_id: str, subjects: tuple[str, ...] | list[str]) -> None:
+    def present(self, zone_id: str, subjects: Iterable[str]) -> None:
         """Who is in a zone from now on."""
+        self._occupancy.put(zone_id, list(subjects))
         self._present[zone_id] = frozenset(subjects)
 
     def count(self, zone_id: str | None) -> int | None:
@@ -33,6 +46,7 @@ class Screens:
 
     def zone(self, zone: Zone) -> None:
         """A zone as it is from now on."""
+        self._zones.put(zone.zone_id, zone)
         zones = {name: each for name, each in self.venue.zones.items() if name != zone.zone_id}
         centroids = dict(self.venue.centroids)
         if not zone.deleted:
@@ -43,6 +57,7 @@ class Screens:
 
     def device(self, device: Device) -> None:
         """A device as it is from now on."""
+        self._devices.put(device.device_id, device)
         devices = {name: each for name, each in self.venue.devices.items() if name != device.device_id}
         if not device.deleted:
             devices[device.device_id] = device

@@ -8,19 +8,18 @@ import msgspec
 
 from operators.arbiter import Arbiter, payer_of
 from operators.commands import Planner, commands
+from operators.consent_view import ConsentView
 from operators.judge import Judged, Refusal
-from operators.occasion import Occasion, Reading
+from operators.occasion import FactsOf, Occasion, Reading
 from operators.record import candidate, inputs
 from operators.releases import Releases
 from operators.rules.campaigns import Campaign
 from operators.rules.load import Rules
 from operators.screens import Screens
-from operators.state.store import Table
 from schemas import ids
 from schemas.derived import Command, Decision, Reason, Trigger
 from schemas.items import Event, Item, Person
 from schemas.person import Consents, People
-from schemas.reference import ContextFact
 from schemas.types import Record
 
 SOURCE = "activation"
@@ -98,9 +97,10 @@ class Verdicts:
         segments_of: segments a person is in now.
         score_of: a model's word on a person at a trigger, or None.
         screens: the venue.
-        facts: context facts by `scope NUL name`.
+        facts: what was told of the surroundings.
         releases: what is paused or retired.
         arbiter: arms and charges.
+        view: how far the word on consents reaches.
         versions: of the model, and of what else is not the rules' own.
     """
 
@@ -111,13 +111,15 @@ class Verdicts:
         segments_of: Callable[[Person], Iterable[str]],
         score_of: ScoreOf | None,
         screens: Screens,
-        facts: Table[ContextFact],
+        facts: FactsOf,
         releases: Releases,
         arbiter: Arbiter,
+        view: ConsentView,
         versions: Mapping[str, str],
     ) -> None:
         self._rules, self._people, self._segments_of, self._score_of = rules, people, segments_of, score_of
         self._screens, self._facts, self._releases, self._arbiter = screens, facts, releases, arbiter
+        self._view = view
         self._planner = Planner(rules.templates, screens)
         self._versions = {
             name: versions.get(name) or rules.versions.get(name, "")
@@ -214,10 +216,17 @@ class Verdicts:
     def reading(self, person: Person, occasion: Occasion, at: int, consents: Consents) -> Reading:
         """What a person's leaves say at an instant."""
         segments = sorted(self._segments_of(person))
-        return Reading(person, occasion, at, self._people, consents, segments, self._screens.venue, self._fact)
-
-    def _fact(self, scopes: tuple[str, ...], name: str) -> ContextFact | None:
-        return next((fact for scope in scopes if (fact := self._facts.get(f"{scope}\0{name}")) is not None), None)
+        return Reading(
+            person,
+            occasion,
+            at,
+            self._people,
+            consents,
+            segments,
+            self._screens.venue,
+            self._facts,
+            consents_stale=self._view.stale(at),
+        )
 
     def _out_of_force(
         self, campaign: Campaign, occasion: Occasion, at: int, *, stale: bool, ended: bool

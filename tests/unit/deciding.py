@@ -16,6 +16,7 @@ from schemas.derived import DwellReached, Outcome, Transition
 from schemas.items import Event, Linked, Member, Occupied, Person, Tick, Touched
 from schemas.people import ContactPoint, Customer, Receipt, ReceiptLine, WebEvent
 from schemas.reference import Consent, ContextFact, Device, Link, Purpose, Release, Ring, Site, Zone
+from schemas.sensing import SourceStatus
 from schemas.venue import Floor, Venue
 
 S = 1_000_000
@@ -39,6 +40,7 @@ TOPIC = {
     Release: "control.release",
     Outcome: "action.outcome",
     Link: "identity.link",
+    SourceStatus: "sensing.status",
 }
 
 

@@ -119,8 +119,8 @@ def test_releases_hold_from_their_event_time_on(tables):
     assert [releases.state("two", at) for at in (14, 15)] == ["ACTIVE", "PAUSED"]
 
 
-def test_screens_follow_the_venue():
-    screens = Screens(VENUE)
+def test_screens_follow_the_venue(tables):
+    screens = Screens(VENUE, tables)
     assert screens.nearest("offers") == "screen-7"
     assert screens.nearest("store") == "screen-8"
     assert screens.nearest("shoes") is None

@@ -10,6 +10,7 @@ from schemas.derived import Reason, Score
 from schemas.items import Event
 from schemas.people import Customer
 from schemas.reference import Device, Release
+from schemas.sensing import SourceStatus
 from tests.unit.deciding import (
     ALL,
     CARD,
@@ -271,6 +272,23 @@ def test_consent_expired():
     assert s.said() == ("SUPPRESSED", "CONSENT_EXPIRED")
 
 
+@pytest.mark.parametrize(("watermark", "reason"), [(43 * S, "NONE"), (43 * S - 1, "CONSENT_STALE"), (None, "NONE")])
+def test_consent_stale_where_the_source_of_consents_says_that_it_lags(watermark, reason):
+    s = shop(campaign(do=[PUSH])).known()
+    for source in ("", "positions"):  # consents come from the first
+        mark = 0 if source else None if watermark is None else s.base(watermark)["event_time"]
+        status = SourceStatus(
+            event_id=f"status {source}",
+            state="UP",
+            watermark=mark,
+            heartbeat_us=S,
+            **s.base(44 * S) | {"source_id": source},
+        )
+        s.hear(status)
+    s.stay()
+    assert s.only().reason == reason
+
+
 def test_consent_denied_by_one_member_is_denied():
     s = shop(guarded()).known(CARD, MAIL, TAG)
     s.consent(-30 * S, granted=(), denied=("personalisation",), member=MAIL)
@@ -426,8 +444,8 @@ def twice(s, gap=10 * M):
 def test_cap_this():
     s = shop(capped(this="1 per 24h")).known()
     assert twice(s) == "CAP_THIS"
-    assert s.only().detail == "this: 1 per 1d"
-    assert s.only().guards["caps"] == "this 1/1 per 1d"
+    assert s.only().detail == "this: 1 per 24h"
+    assert s.only().guards["caps"] == "this 1/1 per 24h"
 
 
 def test_cap_this_is_rolling_to_the_microsecond():
@@ -487,7 +505,7 @@ def test_guards_are_all_asked_and_the_first_in_order_is_the_reason():
     assert "missing personalisation" in s.only().guards["consent"]
     assert s.only().guards["stock"] == "unknown"
     assert s.only().guards["quiet"] == "venue until 18:00"
-    assert s.only().guards["caps"] == "this 0/1 per 1d"
+    assert s.only().guards["caps"] == "this 0/1 per 24h"
 
 
 # Arbitration.
@@ -550,7 +568,7 @@ def test_a_held_out_person_is_charged_the_own_cap_and_no_other():
     s.exit(0, M)
     s.stay(5 * M)
     assert s.said(name) == ("SUPPRESSED", "CAP_THIS")
-    assert s.only(name).guards["caps"] == "this 1/1 per 1d; push 0/1 per 4h; any 0/1 per 1d"
+    assert s.only(name).guards["caps"] == "this 1/1 per 24h; push 0/1 per 4h; any 0/1 per 24h"
 
 
 def test_treated_arm_is_recorded():
