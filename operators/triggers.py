@@ -21,7 +21,7 @@ from operators.rules.load import Rules
 from operators.state.store import Tables
 from schemas import ids
 from schemas.derived import DwellReached, SegmentChange, Transition
-from schemas.items import Person, Touched
+from schemas.items import Touched
 from schemas.sensing import Scan
 from schemas.types import AnyRecord
 from schemas.venue import Venue
@@ -114,7 +114,7 @@ class Triggers:
         for campaign, fitting in steps.values():
             if isinstance(campaign.when, Absence):
                 started.append((campaign, self._occasion("ABSENCE", happening, member, [campaign])))
-            elif self._advance(campaign, fitting, happening.record.event_time, touched.person):
+            elif self._advance(campaign, fitting, touched):
                 completed.append(campaign)
         if completed:
             done = self._occasion("SEQUENCE", happening, member, completed)
@@ -163,23 +163,28 @@ class Triggers:
             about=happening.leaves(names),
         )
 
-    def _advance(self, campaign: Campaign, fitting: list[int], at: int, person: Person) -> bool:
-        """Move a sequence on by an event that fits some of its steps; True when it is whole."""
-        when = campaign.when
+    def _advance(self, campaign: Campaign, fitting: list[int], touched: Touched) -> bool:
+        """Move a sequence on by an event that fits some of its steps; True when it is whole.
+
+        Each member keeps what it brought, so that a split leaves both sides theirs.
+        """
+        when, at = campaign.when, touched.event.record.event_time
         assert isinstance(when, Sequence)
-        keys = [f"{campaign.id}\0{member.identifier}" for member in person.members]
+        keys = [f"{campaign.id}\0{member.identifier}" for member in touched.person.members]
+        own = f"{campaign.id}\0{touched.member}"
+        mine = list(self._starts(own, len(when.of)))
         starts = [max(times) for times in zip(*(self._starts(key, len(when.of)) for key in keys), strict=True)]
         for step in sorted(fitting, reverse=True):
             begun = at if step == 0 else starts[step - 1]
             if begun and begun <= at <= begun + when.within_us:
-                starts[step] = max(starts[step], begun)
-        whole: bool = starts[-1] > 0
+                starts[step], mine[step] = max(starts[step], begun), max(mine[step], begun)
+        if starts[-1] == 0:
+            self._progress.put(own, mine)
+            return False
         for key in keys:
             if self._progress.get(key) is not None:
                 self._progress.put(key, None)
-        if not whole:
-            self._progress.put(f"{campaign.id}\0{person.anchor}", starts)
-        return whole
+        return True
 
     def _starts(self, key: str, steps: int) -> list[int]:
         starts = self._progress.get(key)

@@ -410,6 +410,18 @@ def test_a_sequence_goes_on_after_a_merge():
     assert len(s.decisions) == 1
 
 
+def test_a_split_leaves_each_side_its_part_of_a_sequence():
+    s = shop(campaign(when=SEQUENCE, guard={"consent": ["personalisation"]})).known(CARD)
+    s.link(person(CARD, MAIL), at=-S)
+    s.web(0, "one", member=MAIL)
+    s.web(S, "none")
+    s.link(person(CARD), person(MAIL), at=S, kind="SPLIT")
+    s.web(2 * S, "two")
+    assert not s.decisions
+    s.web(2 * S, "two", member=MAIL)
+    assert len(s.decisions) == 1
+
+
 def test_segment_entered_and_left():
     s = shop(
         campaign("hello", when={"segment": {"entered": "premium"}}, guard={"consent": ["personalisation"]}),
