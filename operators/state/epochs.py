@@ -79,7 +79,8 @@ class EpochStore:
         self._medium: Medium | None = None
         self._target: Token | None = None
         self._token: Token = ("", b"", 0)
-        self._part = self._bytes = 0
+        self._part = self._bytes = self._changed = 0
+        self.dirty = 0  # keys that the last epoch changed; a metric
         self._parts: dict[int, int] = {}
         self._overlay: dict[bytes, bytes | None] = {}
         self._below: dict[bytes, bytes | None] = {}
@@ -96,10 +97,30 @@ class EpochStore:
 
     def open(self, shard: str) -> None:
         """Open the medium and walk back to the claimed token; the whole path is known before the first change."""
+        self._attach(shard)
+        path, now, _ = self._way_back(shard)
+        for parts, back in path:
+            self._walk_back(parts, back)
+        self._token = now
+        self._parts = {number: len(self._undo_of(number)) for number in range(max(now[2] - REACH, 0) + 1, now[2] + 1)}
+
+    def stands(self, shard: str) -> tuple[int, int]:
+        """The commit the medium stands at, and how many commits `open` would walk back; changes nothing.
+
+        Raises what `open` would. The medium stays open until the next claim.
+        """
+        self._attach(shard)
+        path, now, at = self._way_back(shard)
+        return at, at - now[2] if path else 0
+
+    def _attach(self, shard: str) -> None:
         if self._medium is not None:
             raise StateFault(f"the state of shard {shard}, step {self._step} must be opened once after each claim")
         self._medium = self.attach(shard)
-        stored = self._medium.get(self._key(_TOKEN))
+
+    def _way_back(self, shard: str) -> tuple[list[tuple[dict[bytes, _Undo], Token]], Token, int]:
+        """What to undo, the token that this leads to, and the commit the medium stands at."""
+        stored = self._opened().get(self._key(_TOKEN))
         now: Token = _token_of(stored) if stored is not None else (shard, b"", 0)
         target = self._target or (shard, b"", 0)
         where = f"shard {shard}, step {self._step}"
@@ -127,10 +148,7 @@ class EpochStore:
                 )
             now = next(iter(parts.values()))[0]
             path.append((parts, now))
-        for parts, back in path:
-            self._walk_back(parts, back)
-        self._token = now
-        self._parts = {number: len(self._undo_of(number)) for number in range(max(now[2] - REACH, 0) + 1, now[2] + 1)}
+        return path, now, stands
 
     def get(self, key: bytes) -> bytes | None:
         """The value now: what was put, else what lies below."""
@@ -166,6 +184,7 @@ class EpochStore:
     def commit(self) -> Token:
         """Write what changed, its undo and the new token in one piece; the old token when nothing did."""
         if not self._overlay and not self._part:
+            self.dirty = 0
             return self._token
         shard, _, number = self._token
         new: Token = (shard, self._execution or execution(), number + 1)
@@ -175,6 +194,7 @@ class EpochStore:
         dropped = dict.fromkeys((self._undo_key(old, part) for part in range(self._parts.pop(old, 0))), None)
         self._write({**rest, **dropped, self._key(_TOKEN): _encode(new)}, sync=self._sync)
         self._token, self._part = new, 0
+        self.dirty, self._changed = self._changed, 0
         return new
 
     def close(self) -> None:
@@ -215,6 +235,7 @@ class EpochStore:
     def _write(self, beside: Mapping[bytes, bytes | None], *, sync: bool = False) -> None:
         head = self._key(_DATA)
         self._opened().write({**{head + key: value for key, value in self._overlay.items()}, **beside}, sync=sync)
+        self._changed += len(self._overlay)
         if len(self._below) > 4 * self._max_dirty:
             self._below = {}
         else:

@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -62,12 +63,15 @@ def _options() -> Options:
 class RocksShard:
     """The database of one shard, shared by those who opened it."""
 
-    _open: dict[Path, "RocksShard"] = {}  # noqa: RUF012 -- what this process has open
+    _open: dict[Path, "RocksShard"] = {}
     _gate = Lock()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path, self._users = path, 0
         try:
+            if read_only:
+                self._db = Rdict(str(path), _options(), access_type=AccessType.read_only(False))
+                return
             path.mkdir(parents=True, exist_ok=True)
             self._db = Rdict(str(path), _options())
         except Exception as error:  # RocksDB has no errors of its own here
@@ -164,6 +168,7 @@ class RocksStore(EpochStore):
         of_execution: name of this process start.
         max_dirty: keys that may wait for the commit.
         sync: whether a commit outlives a power cut.
+        read_only: look and change nothing, beside a process that may have the database open.
     """
 
     def __init__(
@@ -174,13 +179,16 @@ class RocksStore(EpochStore):
         of_execution: bytes | None = None,
         max_dirty: int = 1_024,
         sync: bool = True,
+        read_only: bool = False,
     ) -> None:
         super().__init__(step, of_execution=of_execution, max_dirty=max_dirty, sync=sync)
-        self._path = Path(path)
+        self._path, self._read_only = Path(path), read_only
         self._shard: RocksShard | None = None
 
     def attach(self, shard: str) -> Medium:
         """Open the shard's database, or join the other steps that have."""
+        if self._read_only:
+            return RocksShard(self._path / shard / "db", read_only=True)
         check_format(self._path)
         self._shard = RocksShard.shared(self._path / shard / "db")
         return self._shard

@@ -1,0 +1,56 @@
+"""One owner of a state directory: an exclusive lock, held for the life of the process and of its children."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from operators.state.store import StateFault
+
+OWNER = "owner.lock"
+
+
+class StateHeld(StateFault):
+    """Another process owns the state directory."""
+
+
+class Lock:
+    """Holds `path/owner.lock` until it is released, or until the last process that inherited it has ended.
+
+    The lock lies on the open file, so children that inherit the descriptor hold it on: a start beside
+    orphans of a killed supervisor is refused too.
+
+    Raises:
+        StateHeld: somebody holds it; names the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = path / OWNER
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(self.fd, 32).decode(errors="replace").strip() or "unknown"
+            os.close(self.fd)
+            raise StateHeld(f"{path} is held by process {holder}: stop that one first") from error
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let go of it; the file stays."""
+        os.close(self.fd)
+
+
+def holder(path: Path) -> str | None:
+    """The process that holds a state directory, or None; takes nothing."""
+    try:
+        fd = os.open(path / OWNER, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(fd, 32).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(fd)
+    return None
