@@ -48,7 +48,7 @@ def bucket(test: str, anchor: str) -> int:
     """Bucket 0..9999 of an anchor in a test.
 
     >>> bucket("offers-premium-dwell", "loyalty:1:wyjlgf47g6fbvkxrmtwq")
-    0
+    2040
     """
     digest = hashlib.blake2b(f"{test}\0{anchor}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % BUCKETS
