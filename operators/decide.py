@@ -27,7 +27,7 @@ from schemas import ids
 from schemas.derived import DwellReached, Outcome, SegmentChange, Transition
 from schemas.items import Event, Item, Linked, Occupied, Person, Touched
 from schemas.person import People
-from schemas.reference import Consent, ContextFact, Device, Release, Zone
+from schemas.reference import Consent, ContextFact, Device, Release, Site, Zone
 from schemas.sensing import SourceStatus
 from schemas.venue import Venue
 
@@ -87,8 +87,8 @@ class Decide:
         self._rules, self._people = rules, people
         self._rule = rule
         self._waiting = Waiting(tables)
-        self._triggers = Triggers(rules, venue, tables)
         self._screens = Screens(venue, tables)
+        self._triggers = Triggers(rules, self._screens, tables)
         self._arbiter = Arbiter(rules, rule.control, tables)
         self._facts = Surroundings(tables, FACTS)
         self._releases = Releases(tables, RELEASES)
@@ -197,6 +197,8 @@ class Decide:
             self._screens.zone(record)
         elif isinstance(record, Device):
             self._screens.device(record)
+        elif isinstance(record, Site):
+            self._screens.site(record)
         elif isinstance(record, Release):
             self._releases.put(record)
         elif isinstance(record, SourceStatus):

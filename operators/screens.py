@@ -7,10 +7,10 @@ import msgspec
 
 from operators.state.store import Table, Tables
 from schemas.items import Person
-from schemas.reference import Device, Zone
+from schemas.reference import Device, Site, Zone
 from schemas.venue import Venue
 
-OCCUPANCY, ZONES, DEVICES = 77, 80, 81
+OCCUPANCY, ZONES, DEVICES, SITES = 77, 80, 81, 83
 """Numbers of the tables; the cores that work on one person share one store."""
 
 
@@ -22,8 +22,11 @@ class Screens:
         self._occupancy: Table[list[str]] = tables.table(OCCUPANCY, list[str])
         self._zones: Table[Zone] = tables.table(ZONES, Zone)
         self._devices: Table[Device] = tables.table(DEVICES, Device)
+        self._sites: Table[Site] = tables.table(SITES, Site)
         self._nearest: dict[str, str | None] = {}
         self._present = {zone_id: frozenset(subjects) for zone_id, subjects in self._occupancy.items()}
+        for site in dict(self._sites.items()).values():
+            self.site(site)
         for zone in dict(self._zones.items()).values():
             self.zone(zone)
         for device in dict(self._devices.items()).values():
@@ -43,6 +46,12 @@ class Screens:
         """How many are in a zone; None where nobody counts."""
         found = self._present.get(zone_id or "")
         return None if found is None else len(found)
+
+    def site(self, site: Site) -> None:
+        """The site as it is from now on; another one's is none of ours."""
+        if site.site_id == self.venue.site.site_id:
+            self._sites.put(site.site_id, site)
+            self.venue = msgspec.structs.replace(self.venue, site=site)
 
     def zone(self, zone: Zone) -> None:
         """A zone as it is from now on."""

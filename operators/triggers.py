@@ -18,6 +18,7 @@ from operators.rules.campaigns import (
 from operators.rules.cel import Values
 from operators.rules.leaves import event_leaves, event_topics
 from operators.rules.load import Rules
+from operators.screens import Screens
 from operators.state.store import Tables
 from schemas import ids
 from schemas.derived import DwellReached, SegmentChange, Transition
@@ -86,14 +87,14 @@ class Triggers:
     one that began last is kept, so whatever can still be completed in time will be.
     """
 
-    def __init__(self, rules: Rules, venue: Venue, tables: Tables) -> None:
-        self._rules, self._venue = rules, venue
+    def __init__(self, rules: Rules, screens: Screens, tables: Tables) -> None:
+        self._rules, self._screens = rules, screens
         self._progress = tables.table(PROGRESS, list[int])
 
     def touched(self, touched: Touched) -> tuple[list[Occasion], list[tuple[Campaign, Occasion]]]:
         """Occasions of an event, and the absences that it starts to wait for."""
         event, member = touched.event, touched.member
-        happening = Happening(event.topic, event.record, self._venue)
+        happening = Happening(event.topic, event.record, self._screens.venue)
         occasions: list[Occasion] = []
         steps: dict[str, tuple[Campaign, list[int]]] = {}
         for kind, subject in _plain(happening):
@@ -128,7 +129,7 @@ class Triggers:
 
     def segment(self, change: SegmentChange, member: str) -> list[Occasion]:
         """Occasions of a person's coming into a segment, or leaving it."""
-        site = change.site_id or self._venue.site.site_id
+        site = change.site_id or self._screens.venue.site.site_id
         found = self._rules.candidates("SEGMENT", f"{change.segment_id}:{change.kind}", change.site_id)
         if not found:
             return []

@@ -1,6 +1,7 @@
 """Decided again, follow-ups by time, sequences, segments, who becomes known; and what stands in commands."""
 
 import pytest
+from msgspec.structs import replace
 
 from operators.decide import DecideRule
 from schemas import ids
@@ -22,6 +23,7 @@ from tests.unit.deciding import (
     campaign,
     person,
     shop,
+    square,
 )
 
 PREMIUM = {"premium": '"premium" in person.segments'}
@@ -420,6 +422,17 @@ def test_a_split_leaves_each_side_its_part_of_a_sequence():
     assert not s.decisions
     s.web(2 * S, "two", member=MAIL)
     assert len(s.decisions) == 1
+
+
+def test_a_zone_is_read_as_it_is_after_an_edit():
+    s = shop(campaign(if_={"shoes": 'zone.category == "shoes"'}, do=[SCREEN])).known()
+    s.stay()
+    assert s.said() == ("NOT_MATCHED", "CLAUSE_FALSE")
+    s.exit(0, M)
+    s.hear(replace(square("offers", "OFFER", 30, 4, "shoes"), event_id="edit", **s.base(M)))
+    s.stay(2 * M)
+    assert s.said() == ("FIRED", "NONE")
+    assert s.commands[-1].target_id == "screen-8", "and the nearest screen is another one"
 
 
 def test_segment_entered_and_left():

@@ -1,6 +1,7 @@
 """Guards, caps and arbitration as the plain functions they are."""
 
 import pytest
+from msgspec.structs import replace
 
 from operators import guards
 from operators.arbitration import Arm, Entrant, meet, walk
@@ -136,3 +137,9 @@ def test_screens_follow_the_venue(tables):
     assert screens.others("screen-8", person(CARD, TAG)) is None, "nobody counts the store"
     assert screens.others("nowhere", person(CARD)) is None
     assert screens.count("offers") == 2
+    screens.site(replace(VENUE.site, time_zone="Atlantic/Canary"))
+    screens.site(replace(VENUE.site, site_id="bcn-01", time_zone="Asia/Tokyo"))
+    tables.commit()
+    again = Screens(VENUE, tables)
+    assert again.zone_info.key == "Atlantic/Canary"
+    assert (again.nearest("offers"), again.count("offers")) == ("a", 2), "what changed is remembered"
