@@ -30,7 +30,7 @@ def _clean(source: Path, minutes: int) -> int:
     rows = simulate(SEED, minutes, faults=False)
     write_rows(source, rows, EXAMPLE, 0, minutes)
     for topic in source.glob("*.jsonl"):
-        if topic.stem not in {"sensing.position"}:
+        if topic.stem != "sensing.position":
             topic.unlink()
     path = source / "sensing.position.jsonl"
     lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]

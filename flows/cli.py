@@ -218,6 +218,7 @@ def lint(
     directory: Annotated[
         Path, typer.Argument(help="Directory with campaigns/, segments/, templates/ and venue.geojson.")
     ],
+    fix: Annotated[bool, typer.Option("--fix", help="Write the fixes that change no meaning.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check a set of rules as a start does; each campaign as one sentence.
@@ -225,7 +226,11 @@ def lint(
     Example: footfall campaign lint flows/example
     """
     from flows.deployment import lint as checked
+    from flows.deployment import repair
 
+    if fix:
+        for path in repair(directory):
+            err.print(f"fixed {path}", soft_wrap=True, markup=False)
     faults, sentences = checked(directory)
     if as_json:
         _json({"faults": [fault.as_json() for fault in faults], "sentences": sentences})
@@ -242,18 +247,22 @@ def lint(
 def explain(
     source: Annotated[Path, typer.Option("--in", help="Out directory of a replay.")],
     person: Annotated[str, typer.Option(help="Raw identifier, namespace:value, or a token.")],
-    at: Annotated[str, typer.Option(help="When: RFC 3339, or HH:MM of the shop's day.")],
+    at: Annotated[str, typer.Option(help="When: RFC 3339, or HH:MM of the shop's clock (UTC without --of).")],
     campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
+    of: Annotated[
+        Path | None,
+        typer.Option("--of", help="The directory that was replayed: its time zone, its key, its campaigns."),
+    ] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Say in words why a person got an action, or why not, from the records.
 
-    Example: footfall campaign explain --in out --person loyalty:ana-card --at 17:01
+    Example: footfall campaign explain --in out --of day --person loyalty:ana-card --at 17:01
     """
     from flows.explain import explained
 
-    answer = explained(source, person=person, at=at, campaign=campaign, config=config)
+    answer = explained(source, person=person, at=at, campaign=campaign, config=config, of=of)
     if as_json:
         _json(answer)
     else:

@@ -21,7 +21,7 @@ from operators.occupancy import Occupancy
 from operators.person import PersonStep
 from operators.place import Places
 from operators.profile import ProfileRule, Profiles
-from operators.rules.faults import Fault
+from operators.rules.faults import Fault, repaired
 from operators.rules.load import FOLDERS, Rules, load_rules
 from operators.rules.load import lint as lint_rules
 from operators.score import Scores
@@ -249,18 +249,38 @@ def hasher(config: Path | None) -> tuple[Tokens, bool]:
     return tokens(key, version), example
 
 
+def _rule_files(folder: Path, settings: Settings) -> dict[str, Path]:
+    """Paths of the rule files by the names that faults give them."""
+    found = {
+        f"{kind}/{path.name}": path
+        for kind, name in zip(FOLDERS, _named(settings), strict=True)
+        for path in sorted((folder / name).glob("*.yaml"))
+    }
+    if not found:
+        raise WrongUse(f"{folder}: must hold campaigns/, segments/ or templates/ with .yaml files")
+    return found
+
+
+def repair(folder: Path) -> list[Path]:
+    """Write the fixes that change no meaning into a directory's rules; answers the files that changed."""
+    config = folder / "footfall.toml"
+    paths = _rule_files(folder, load(config if config.exists() else None))
+    changed = []
+    for name, path in paths.items():
+        content = path.read_bytes()
+        better = repaired(content, [fault for fault in lint(folder)[0] if fault.file == name])
+        if better != content:
+            path.write_bytes(better)
+            changed.append(path)
+    return changed
+
+
 def lint(folder: Path) -> tuple[list[Fault], dict[str, str]]:
     """Check a directory's rules as a start does; each campaign as one sentence."""
     config = folder / "footfall.toml"
     settings = load(config if config.exists() else None)
     venue_file = folder / "venue.geojson"
     venue = load_venue(venue_file) if venue_file.exists() else None
-    files = {
-        f"{kind}/{path.name}": path.read_bytes()
-        for kind, name in zip(FOLDERS, _named(settings), strict=True)
-        for path in sorted((folder / name).glob("*.yaml"))
-    }
-    if not files:
-        raise WrongUse(f"{folder}: must hold campaigns/, segments/ or templates/ with .yaml files")
+    files = {name: path.read_bytes() for name, path in _rule_files(folder, settings).items()}
     found = lint_rules(files, venue, _models(folder, folder, settings))
     return found.faults, found.sentences

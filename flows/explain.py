@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flows.deployment import hasher
+from flows.deployment import Deployment, hasher
 from flows.settings import WrongUse
 from flows.words import in_words, moment_in_words
 from schemas.codec import decode_datum, read_file
@@ -108,22 +108,29 @@ def explained(
     at: str,
     campaign: str | None = None,
     config: Path | None = None,
-    zone: ZoneInfo | None = None,
+    of: Path | None = None,
 ) -> dict[str, Any]:
     """Answer one question; `text` holds the words, `records` the decisions it rests on.
 
     Args:
         folder: out directory of a replay.
         person: raw identifier, namespace:value, or a token.
-        at: RFC 3339, or HH:MM in `zone`.
+        at: RFC 3339, or HH:MM by the clock of the shop of `of`, else UTC.
         campaign: only this campaign.
         config: settings file that names the pseudonym key.
-        zone: time zone of the shop; left out: UTC.
+        of: the directory that was replayed: its time zone, its settings, the stays its campaigns ask for.
 
     Raises:
         WrongUse: the question cannot be read.
     """
-    local = zone or ZoneInfo("UTC")
+    local = ZoneInfo("UTC")
+    asked: dict[str, set[int]] = {}
+    if of is not None:
+        beside = of / "footfall.toml"
+        config = config or (beside if beside.exists() else None)
+        shop = Deployment.load(of, config)
+        local = ZoneInfo(shop.venue.site.time_zone)
+        asked = {zone_id: set(told) for zone_id, told in shop.rules.thresholds().items()}
     token = subject_tokens(hasher(config)[0])(person)
     run = Run.of(folder)
     start, width = moment(at, run, local)
@@ -137,7 +144,7 @@ def explained(
         lines.extend(_told(one, campaign, local))
     if not chosen:
         lines.append(f"No decision was made about this person around {_clock(start, local)}.")
-        lines.extend(_absent(run, own, known_from, start, width, local))
+        lines.extend(_absent(run, own, known_from, start, width, local, asked))
         others = sorted(one.event_time for one in hers)
         if others:
             lines.append(
@@ -165,14 +172,22 @@ def _told(decision: Decision, campaign: str | None, zone: ZoneInfo) -> Iterator[
     yield f"  decision {decision.event_id}, from {', '.join(decision.input_ids)}"
 
 
-def _absent(run: Run, own: set[str], known_from: int | None, start: int, width: int, zone: ZoneInfo) -> Iterator[str]:
+def _absent(
+    run: Run,
+    own: set[str],
+    known_from: int | None,
+    start: int,
+    width: int,
+    zone: ZoneInfo,
+    asked: dict[str, set[int]],
+) -> Iterator[str]:
     """Why no record could exist."""
     stays = [one for one in run.visits if one.subject_id in own]
     if known_from is None and not stays:
         yield "Nothing in this run is known under that identifier."
     elif known_from is not None and known_from > start + width:
         yield f"The identifier became known only at {_clock(known_from, zone)}."
-    thresholds: dict[str, set[int]] = {}
+    thresholds = {zone_id: set(told) for zone_id, told in asked.items()}
     for dwell in run.dwells:
         thresholds.setdefault(dwell.zone_id, set()).add(dwell.threshold_us)
     around = [one for one in stays if one.entered_at < start + width and one.left_at >= start]
