@@ -53,6 +53,25 @@ def unframed(value: bytes) -> tuple[int, bytes]:
     return schema_id, value[FRAME.size :]
 
 
+def head_of(value: bytes) -> tuple[str, int]:
+    """`event_id` and `event_time` of a framed record that is not lean, without its schema.
+
+    Both stand at the front of every version of every such record: the envelope is flat, and first.
+
+    Raises:
+        BadFraming, Undecodable: it is no such record.
+    """
+    _, body = unframed(value)
+    walk = _Walk(body)
+    try:
+        length = walk._long()
+        start = walk._at
+        walk._skip(length)
+        return body[start : walk._at].decode(), walk._long()
+    except (IndexError, UnicodeDecodeError) as error:
+        raise Undecodable("a record must begin with its id and its time") from error
+
+
 def decode_datum(schema: dict[str, Any], body: bytes) -> dict[str, Any]:
     """Decode a body by its writer's schema (parsed, without logical types), to the last byte.
 

@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Callable
 
+import msgspec
+
 from schemas import ids
 from schemas.items import Event
 from schemas.operations import DeadLetter
@@ -99,3 +101,13 @@ def dead_letter(*, event: Event, stage: str, reason: str, detail: str, sealed: S
         sealed=sealed,
     )
     return Event(event.number, event.clock, "ops.dead-letter", found)
+
+
+def refused_by_sink(*, event: Event, partition: int, detail: str, sealed: Sealed) -> Event:
+    """The letter of a derived record that its topic does not take: it has no offset, so its own id names it."""
+    payload = to_line(event.record)
+    whole = msgspec.structs.replace(event, partition=partition, raw=payload[:LARGEST_PAYLOAD])
+    found = dead_letter(event=whole, stage="SINK", reason="SINK_REFUSED", detail=detail, sealed=sealed)
+    named = ids.dead(event.topic, partition, event.offset, getattr(event.record, "event_id", ""))
+    letter = msgspec.structs.replace(found.record, event_id=named, payload_size=len(payload))
+    return msgspec.structs.replace(found, record=letter)
