@@ -107,11 +107,16 @@ def test_both_forms_decode_to_equal_structs() -> None:
 def test_an_unknown_namespace_is_a_bad_id_and_a_placeholder_is_dropped() -> None:
     """The identifier goes, the event stays."""
     assert refusal("web.event", {"event_time": 1, "name": "page", "identifiers": ["visitor:7"]}) == ("BAD_ID", "DECODE")
-    kept = one("web.event", {"event_time": 1, "name": "page", "identifiers": ["email:noemail@x.com", "cookie:c1", "loyalty:0000"]})
+    kept = one(
+        "web.event",
+        {"event_time": 1, "name": "page", "identifiers": ["email:noemail@x.com", "cookie:c1", "loyalty:0000"]},
+    )
     assert [token.split(":")[0] for token in kept.record.identifiers] == ["cookie"]
 
 
-@pytest.mark.parametrize("value", ["write to ana@example.com", "+34 600 123 456", "4111 1111 1111 1111", "00:1A:2b:3c:4d:5e", "10.1.2.3"])
+@pytest.mark.parametrize(
+    "value", ["write to ana@example.com", "+34 600 123 456", "4111 1111 1111 1111", "00:1A:2b:3c:4d:5e", "10.1.2.3"]
+)
 def test_personal_shapes_in_maps_are_refused_and_withheld(value: str) -> None:
     """A map is no place for an address."""
     found = one("web.event", {"event_time": 1, "name": "page", "properties": {"note": value}}).record
@@ -184,4 +189,6 @@ def test_the_consent_epoch_names_the_content_alone() -> None:
     record = TOPICS["consent.record"].record
     first = record(event_id="1", event_time=1, identifier="loyalty:1:x", language="es")
     second = record(event_id="2", event_time=9, identifier="loyalty:1:x", language="es")
-    assert consent_epoch(first) == consent_epoch(second) != consent_epoch(record(event_time=1, identifier="loyalty:1:y"))
+    assert (
+        consent_epoch(first) == consent_epoch(second) != consent_epoch(record(event_time=1, identifier="loyalty:1:y"))
+    )

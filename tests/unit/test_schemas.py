@@ -74,7 +74,11 @@ def test_bytes_behind_a_record_are_refused(topic: str) -> None:
 def test_an_index_below_zero_is_refused() -> None:
     """fastavro takes it as counting from the end and picks the last branch."""
     schema = fastavro.parse_schema(
-        {"type": "record", "name": "R", "fields": [{"name": "a", "type": ["null", "string"]}, {"name": "b", "type": "long"}]}
+        {
+            "type": "record",
+            "name": "R",
+            "fields": [{"name": "a", "type": ["null", "string"]}, {"name": "b", "type": "long"}],
+        }
     )
     good = BytesIO()
     fastavro.schemaless_writer(good, schema, {"a": "xy", "b": 7})
@@ -111,7 +115,10 @@ def test_a_damaged_body_is_refused_or_reads_as_another_record_but_never_crashes(
         (lambda s: s["fields"].pop(next(i for i, f in enumerate(s["fields"]) if f["name"] == "x_m")), "may not go"),
         (lambda s: s["fields"].pop(next(i for i, f in enumerate(s["fields"]) if f["name"] == "z_m")), None),
         (lambda s: next(f for f in s["fields"] if f["name"] == "tech")["type"]["symbols"].append("ULTRASOUND"), None),
-        (lambda s: next(f for f in s["fields"] if f["name"] == "tech")["type"]["symbols"].reverse(), "only be appended"),
+        (
+            lambda s: next(f for f in s["fields"] if f["name"] == "tech")["type"]["symbols"].reverse(),
+            "only be appended",
+        ),
         (lambda s: next(f for f in s["fields"] if f["name"] == "x_m").update(type="double"), "the type must stay"),
     ],
 )
