@@ -31,7 +31,9 @@ campaign_app = typer.Typer(help="Check campaigns, and ask why somebody got one, 
 identity_app = typer.Typer(help="What an identifier is called inside.", no_args_is_help=True)
 train_app = typer.Typer(help="Train models on a replay.", no_args_is_help=True)
 letters_app = typer.Typer(help="Refused messages: open them for repair.", no_args_is_help=True)
+topics_app = typer.Typer(help="Topics on a broker.", no_args_is_help=True)
 app.add_typer(schemas_app, name="schemas")
+app.add_typer(topics_app, name="topics")
 app.add_typer(campaign_app, name="campaign")
 app.add_typer(identity_app, name="identity")
 app.add_typer(train_app, name="train")
@@ -211,6 +213,71 @@ def schemas_check() -> None:
     if found:
         raise typer.Exit(1)
     err.print("schemas agree with their files, with every released version and with the corpus")
+
+
+@schemas_app.command("register")
+def schemas_register(
+    registry: Annotated[str | None, typer.Option(help="Address of the registry; default: [registry] url.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Before every subject; default: [topics] prefix.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be registered.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", help="Settings file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Register every schema that is new, after checking it against every registered version; nothing if one fails.
+
+    Example: footfall schemas register --registry http://127.0.0.1:8080/apis/ccompat/v7 --dry-run
+    """
+    from flows.broker import STOPS, register_schemas
+
+    try:
+        answer, fine = register_schemas(config, url=registry, prefix=prefix, dry_run=dry_run, say=_say)
+    except STOPS as stopped:
+        _say(str(stopped))
+        raise typer.Exit(1) from stopped
+    if as_json:
+        _json(answer)
+    else:
+        for row in answer["subjects"]:
+            _say(f"{row['subject']}: {row['action']}, version {row['version'] or '-'}, id {row['id'] or '-'}")
+        done = "would be registered" if dry_run else "registered"
+        new = sum(row["action"] == "register" for row in answer["subjects"])
+        _say(f"{new} {done}, {len(answer['subjects']) - new} known" if fine else "nothing was registered")
+    if not fine:
+        raise typer.Exit(1)
+
+
+@topics_app.command("create")
+def topics_create(
+    bootstrap: Annotated[str | None, typer.Option(help="Brokers, host:port; default: [kafka] bootstrap.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is missing.")] = False,
+    make: Annotated[bool, typer.Option("--apply", help="Make what is missing. What exists is never altered.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", help="Settings file.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plaintext beyond this machine.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare a broker with the table of topics, and make what is missing; exit 1 where something differs.
+
+    Example: footfall topics create --bootstrap 127.0.0.1:9092 --dry-run
+    """
+    from flows.broker import STOPS, create_topics
+
+    if dry_run == make:
+        raise WrongUse("footfall topics create: one of --dry-run and --apply must be given")
+    try:
+        answer, fine = create_topics(config, bootstrap=bootstrap, insecure=insecure, make=make, say=_say)
+    except STOPS as stopped:
+        _say(str(stopped))
+        raise typer.Exit(1) from stopped
+    if as_json:
+        _json(answer)
+    else:
+        _say(f"{len(answer['there'])} there, {len(answer['missing'])} missing, {len(answer['differs'])} differ")
+        if answer["made"]:
+            _say(f"{len(answer['made'])} made")
+        elif make and not fine:
+            _say("nothing was made")
+    if not fine:
+        raise typer.Exit(1)
 
 
 @campaign_app.command("lint")

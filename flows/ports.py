@@ -9,7 +9,9 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from flows.settings import Settings, WrongUse
+from operators.connectors.access import Access
 from operators.connectors.clock import wall
+from operators.connectors.registry import RegistryAccess
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksStore
 from operators.state.store import Store
@@ -44,6 +46,66 @@ def key_of(settings: Settings, base: Path, *, required: bool) -> tuple[bytes, in
     if not 0 < len(key) <= 64:
         raise WrongUse(f"{path}: the pseudonym key must hold 1 to 64 bytes; got {len(key)}")
     return key, settings.pseudonym.key_version, False
+
+
+def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, insecure: bool = False) -> Access:
+    """The broker of the settings, secrets read; `bootstrap` and `insecure` come from the command line."""
+    kafka = settings.kafka
+    named = bootstrap or kafka.bootstrap
+    if named is None:
+        raise WrongUse("bootstrap in [kafka] must name a broker, or --bootstrap must")
+    access = Access(
+        bootstrap=named,
+        profile=kafka.profile,
+        ca_file=_file(base, kafka.ca_file),
+        username=kafka.username,
+        password=_secret(base, kafka.password_file),
+        certificate_file=_file(base, kafka.certificate_file),
+        key_file=_file(base, kafka.key_file),
+        key_password=_secret(base, kafka.key_password_file),
+        token_url=kafka.token_url,
+        client_id=kafka.client_id,
+        client_secret=_secret(base, kafka.client_secret_file),
+        scope=kafka.scope,
+    )
+    if access.profile == "plaintext" and not (access.loopback or insecure):
+        raise WrongUse(f"profile in [kafka] must not be plaintext towards {named}: only to the loopback, or --insecure")
+    return access
+
+
+def registry(settings: Settings, base: Path, *, url: str | None = None) -> RegistryAccess:
+    """The registry of the settings, its secret read; `url` comes from the command line."""
+    named = url or settings.registry.url
+    if named is None:
+        raise WrongUse("url in [registry] must name a schema registry, or --registry must")
+    return RegistryAccess(
+        url=named,
+        ca_file=_file(base, settings.registry.ca_file),
+        username=settings.registry.username,
+        password=_secret(base, settings.registry.password_file),
+    )
+
+
+def _file(base: Path, name: str | None) -> Path | None:
+    if name is None:
+        return None
+    path = base / name
+    if not path.is_file():
+        raise WrongUse(f"{path}: the file that a setting names must be there")
+    return path
+
+
+def _secret(base: Path, name: str | None) -> str | None:
+    """A secret from its file, which others must not be able to read."""
+    path = _file(base, name)
+    if path is None:
+        return None
+    if path.stat().st_mode & 0o007:
+        raise WrongUse(f"{path}: a secret must not be open to everybody; chmod 0400 {path}")
+    try:
+        return path.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUse(f"{path}: a secret must be readable text; {type(error).__name__}") from error
 
 
 def stores(

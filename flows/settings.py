@@ -3,6 +3,7 @@
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -133,11 +134,72 @@ class StateSettings(_Section, frozen=True, kw_only=True):
     sync: Annotated[bool, Meta(description="Sync every commit, so that a power cut loses nothing")] = True
 
 
+class KafkaSettings(_Section, frozen=True, kw_only=True):
+    """The broker, and how we are known to it. Secrets are files, never values."""
+
+    bootstrap: Annotated[str | None, Meta(description="Brokers to ask first, host:port, by comma")] = None
+    profile: Annotated[
+        Literal["plaintext", "sasl_ssl", "mtls", "oauthbearer"],
+        Meta(description="How we speak to it; plaintext only on the loopback, or with --insecure"),
+    ] = "plaintext"
+    ca_file: Annotated[str | None, Meta(description="Certificates we trust, PEM; for all but plaintext")] = None
+    username: Annotated[str | None, Meta(description="Who we are, for sasl_ssl (SCRAM-SHA-512)")] = None
+    password_file: Annotated[str | None, Meta(description="File of the password, for sasl_ssl")] = None
+    certificate_file: Annotated[str | None, Meta(description="Our certificate, PEM, for mtls")] = None
+    key_file: Annotated[str | None, Meta(description="Its key, PEM, for mtls")] = None
+    key_password_file: Annotated[str | None, Meta(description="File of the key's password, where it has one")] = None
+    token_url: Annotated[str | None, Meta(description="Where tokens are given out, for oauthbearer")] = None
+    client_id: Annotated[str | None, Meta(description="Who we are, for oauthbearer")] = None
+    client_secret_file: Annotated[str | None, Meta(description="File of the secret, for oauthbearer")] = None
+    scope: Annotated[str | None, Meta(description="Scope asked for, for oauthbearer")] = None
+    start: Annotated[str, Meta(description="Where a first start begins: earliest, latest, or a time (RFC 3339)")] = (
+        "earliest"
+    )
+    wait: Annotated[Duration, Meta(description="How long a start waits for a broker or registry that is away")] = span(
+        "60s"
+    )
+
+
+class RegistrySettings(_Section, frozen=True, kw_only=True):
+    """The schema registry."""
+
+    url: Annotated[str | None, Meta(description="Its address, with the path of Confluent's API")] = None
+    ca_file: Annotated[str | None, Meta(description="Certificates we trust, PEM, for https")] = None
+    username: Annotated[str | None, Meta(description="Who we are, where it asks")] = None
+    password_file: Annotated[str | None, Meta(description="File of the password, where it asks")] = None
+
+
+class TopicSettings(_Section, frozen=True, kw_only=True):
+    """Topics on the broker."""
+
+    prefix: Annotated[
+        str, Meta(description="What stands before every topic and subject", pattern=r"^[a-zA-Z0-9._-]{0,100}$")
+    ] = ""
+    partitions: Annotated[
+        int, Meta(description="Partitions of every topic, fixed for the life of the data", ge=1, le=1_000)
+    ] = 12
+
+
 class EngineSettings(_Section, frozen=True, kw_only=True):
     """How the engine runs."""
 
     epoch: Annotated[Duration, Meta(description="Length of an epoch: what a restart replays at most")] = span("10s")
     shards: Annotated[int, Meta(description="Virtual shards, fixed for the life of the state", ge=1, le=1)] = 1
+    lanes: Annotated[
+        int, Meta(description="Groups of partitions, fixed for life: the most processes ever wanted", ge=1, le=100)
+    ] = 16
+    max_block: Annotated[Duration, Meta(description="Longest wait for a message before timers are looked at")] = span(
+        "5ms"
+    )
+    journal: Annotated[str | None, Meta(description="Folder of the poll journal, which a replay repeats exactly")] = (
+        None
+    )
+
+
+class MetricsSettings(_Section, frozen=True, kw_only=True):
+    """Our own page of metrics and health."""
+
+    listen: Annotated[str, Meta(description="Address and port, host:port")] = "127.0.0.1:9464"
 
 
 class SimulateSettings(_Section, frozen=True, kw_only=True):
@@ -156,14 +218,24 @@ class Settings(_Section, frozen=True, kw_only=True):
     campaigns: CampaignSettings = CampaignSettings()
     model: ModelSettings = ModelSettings()
     input: InputSettings = InputSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
+    topics: TopicSettings = TopicSettings()
     state: StateSettings = StateSettings()
     engine: EngineSettings = EngineSettings()
+    metrics: MetricsSettings = MetricsSettings()
     simulate: SimulateSettings = SimulateSettings()
 
     @property
     def until_us(self) -> int:
         """`[input] until` in µs."""
         return instant(f"{self.input.until}T00:00:00Z" if len(self.input.until) == 10 else self.input.until)
+
+    @property
+    def start(self) -> Literal["earliest", "latest"] | int:
+        """`[kafka] start`: a word, or a time in µs."""
+        named = self.kafka.start
+        return named if named in {"earliest", "latest"} else instant(named)  # type: ignore[return-value]
 
 
 def _place(text: str, section: list[str], key: str | None) -> int:
@@ -241,13 +313,46 @@ def load(path: Path | None) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise WrongUse(f"{path}: settings must be TOML; {error}") from error
     settings: Settings = _built(Settings, found, path, text, [])
+    for section, key, what in _beyond_types(settings):
+        raise _wrong(path, text, [section], key, f"{key} in [{section}] {what}")
+    return settings
+
+
+_NEEDED = {
+    "plaintext": (),
+    "sasl_ssl": ("ca_file", "username", "password_file"),
+    "mtls": ("ca_file", "certificate_file", "key_file"),
+    "oauthbearer": ("ca_file", "token_url", "client_id", "client_secret_file"),
+}
+
+
+def _beyond_types(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """What no type says: section, key, and what was expected."""
     try:
         _ = settings.until_us
     except BadShape as error:
-        raise _wrong(
-            path, text, ["input"], "until", f"until in [input] {error}; got {settings.input.until!r}"
-        ) from error
-    return settings
+        yield "input", "until", f"{error}; got {settings.input.until!r}"
+    kafka, registry, listen = settings.kafka, settings.registry, settings.metrics.listen
+    if kafka.bootstrap is not None and not all(map(_ADDRESS.fullmatch, kafka.bootstrap.split(","))):
+        yield "kafka", "bootstrap", f"must be host:port, several by comma; got {kafka.bootstrap!r}"
+    try:
+        _ = settings.start
+    except BadShape:
+        yield "kafka", "start", f"must be earliest, latest or a time such as 2026-12-05T16:00:00Z; got {kafka.start!r}"
+    for key in _NEEDED[kafka.profile]:
+        if getattr(kafka, key) is None:
+            yield "kafka", key, f"must be given for profile {kafka.profile}"
+    if registry.url is not None and "@" in registry.url:
+        yield "registry", "url", "must hold no credentials; use username and password_file"
+    elif registry.url is not None and not re.match(r"https?://[^/]", registry.url):
+        yield "registry", "url", f"must be an address such as http://host:8080/apis/ccompat/v7; got {registry.url!r}"
+    if (registry.username is None) != (registry.password_file is None):
+        yield "registry", "password_file", "must stand together with username"
+    if not _ADDRESS.fullmatch(listen):
+        yield "metrics", "listen", f"must be host:port; got {listen!r}"
+
+
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 
 def described() -> list[tuple[str, str, str, str]]:

@@ -1,0 +1,175 @@
+"""How we reach a broker: what each profile means to the client, and what its errors mean to a person.
+
+A wrong password or certificate fails no call of the client: it is told to a callback only, and the call then
+times out. So every call here is made with an ear on that callback.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from operators.connectors.clock import monotonic
+
+CALL_S = 10.0
+"""How long one call of an admin client may take."""
+_RETRY_S = 1.0
+_REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
+_NO_RIGHT = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+Say = Callable[[str], None]
+
+
+class BrokerAway(Exception):
+    """The broker does not answer: waiting may help."""
+
+
+class BrokerRefused(Exception):
+    """The broker answers, and refuses us: only a changed setting or right helps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """A broker and how we are known to it. Secrets stand here as values and are in no `repr`."""
+
+    bootstrap: str
+    profile: str = "plaintext"
+    ca_file: Path | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    key_password: str | None = field(default=None, repr=False)
+    token_url: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    scope: str | None = None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether every broker named is on this machine."""
+        return all(_loopback(one) for one in self.bootstrap.split(","))
+
+    def config(self) -> dict[str, Any]:
+        """Settings of any client, without the ones of its kind."""
+        common = {"bootstrap.servers": self.bootstrap, "log_level": 0}
+        ssl = {"ssl.endpoint.identification.algorithm": "https", "ssl.ca.location": self.ca_file and str(self.ca_file)}
+        given: dict[str, Any]
+        match self.profile:
+            case "plaintext":
+                given = {"security.protocol": "PLAINTEXT"}
+            case "sasl_ssl":
+                given = ssl | {
+                    "security.protocol": "SASL_SSL",
+                    "sasl.mechanism": "SCRAM-SHA-512",
+                    "sasl.username": self.username,
+                    "sasl.password": self.password,
+                }
+            case "mtls":
+                given = ssl | {
+                    "security.protocol": "SSL",
+                    "ssl.certificate.location": str(self.certificate_file),
+                    "ssl.key.location": str(self.key_file),
+                    "ssl.key.password": self.key_password,
+                }
+            case "oauthbearer":
+                given = ssl | {
+                    "security.protocol": "SASL_SSL",
+                    "sasl.mechanism": "OAUTHBEARER",
+                    "sasl.oauthbearer.method": "oidc",
+                    "sasl.oauthbearer.token.endpoint.url": self.token_url,
+                    "sasl.oauthbearer.client.id": self.client_id,
+                    "sasl.oauthbearer.client.secret": self.client_secret,
+                    "sasl.oauthbearer.scope": self.scope,
+                }
+            case other:
+                raise ValueError(f"profile {other!r}")
+        return common | {key: value for key, value in given.items() if value is not None}
+
+    def producing(self) -> dict[str, Any]:
+        """Settings of any producer: Java's partitions, and nothing lost or turned round by a retry."""
+        return self.config() | {"partitioner": "murmur2_random", "acks": "all", "enable.idempotence": True}
+
+
+def _loopback(address: str) -> bool:
+    host = address.strip().rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Admin:
+    """An admin client whose calls say in words why they failed."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._heard: list[KafkaError] = []
+        self._client = AdminClient(
+            access.config() | {"error_cb": self._heard.append, "reconnect.backoff.max.ms": 1_000}
+        )
+
+    @contextmanager
+    def client(self) -> Iterator[AdminClient]:
+        """The client, for calls whose errors are turned into BrokerAway and BrokerRefused."""
+        del self._heard[:]
+        try:
+            yield self._client
+        except KafkaException as error:
+            self._client.poll(0)
+            raise self._meaning(error.args[0]) from error
+
+    def _meaning(self, error: KafkaError) -> Exception:
+        at = self._access.bootstrap
+        for told in [error, *self._heard]:
+            if told.code() in _REFUSED:
+                return BrokerRefused(
+                    f"{at}: the broker refuses us for profile {self._access.profile}; check the files and names in "
+                    f"[kafka]: {told.str()}"
+                )
+        if error.code() in _NO_RIGHT:
+            return BrokerRefused(f"{at}: we have no right to do that; ask for an ACL: {error.str()}")
+        if error.code() in _AWAY or error.retriable():
+            return BrokerAway(f"{at}: the broker does not answer: {error.str()}")
+        return BrokerRefused(f"{at}: {error.str()}")
+
+    def wait(self, limit_s: float, say: Say) -> None:
+        """Wait until the broker answers.
+
+        Raises:
+            BrokerAway: it did not within the limit.
+            BrokerRefused: it refuses us; waiting would not help.
+        """
+        until, said = monotonic() + limit_s, False
+        while True:
+            try:
+                with self.client() as client:
+                    client.list_topics(timeout=max(0.2, min(CALL_S, until - monotonic())))
+                    return
+            except BrokerAway as away:
+                if until - monotonic() <= _RETRY_S:
+                    raise
+                if not said:
+                    say(f"{away}; waiting up to {limit_s:.0f} s")
+                    said = True
+                self._client.poll(_RETRY_S)
+
+
+_AWAY = {
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError.REQUEST_TIMED_OUT,
+}

@@ -1,0 +1,204 @@
+"""Topics on a broker against the table of topics: what is missing, what differs, and making what is missing.
+
+What exists is never altered: a partition more moves keys, a policy changed under a running flow loses rows.
+Whoever wants that is told the command, and decides.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+
+from operators.connectors.access import CALL_S, Admin
+from schemas.topics import TOPICS, Topic
+
+_HOUR_MS = 3_600_000
+_JOINED = frozenset("SIP")
+"""Keys whose topics are read side by side: a key must lie in the same partition of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One topic as it should stand on the broker."""
+
+    topic: Topic
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+    @property
+    def policy(self) -> frozenset[str]:
+        """Cleanup policies."""
+        return frozenset(self.config["cleanup.policy"].split(","))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One topic as it stands on the broker."""
+
+    partitions: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """Something about a topic that must not be so; `remedy` is for a person to run or to decide."""
+
+    topic: str
+    setting: str
+    wanted: str
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.topic}: {self.setting} must be {self.wanted}; it is {self.found}; {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is there, what is missing, and what differs."""
+
+    there: tuple[Wanted, ...]
+    missing: tuple[Wanted, ...]
+    differs: tuple[Differs, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "there": [one.name for one in self.there],
+            "missing": [
+                {"topic": one.name, "partitions": one.partitions, "config": dict(one.config)} for one in self.missing
+            ],
+            "differs": [
+                {"topic": one.topic, "setting": one.setting, "wanted": one.wanted, "found": one.found,
+                 "remedy": one.remedy}
+                for one in self.differs
+            ],
+        }  # fmt: skip
+
+
+class NotMade(Exception):
+    """The broker did not make a topic; the message names it."""
+
+
+def wanted(prefix: str, partitions: int, topics: Iterable[str] = tuple(TOPICS)) -> list[Wanted]:
+    """Topics as they should be, in the order of the table."""
+    found = []
+    for name in sorted(topics, key=list(TOPICS).index):
+        topic = TOPICS[name]
+        policies = (["compact"] if topic.compact else []) + (["delete"] if topic.hours is not None else [])
+        config = {"cleanup.policy": ",".join(policies)}
+        if topic.hours is not None:
+            config["retention.ms"] = str(topic.hours * _HOUR_MS)
+        found.append(Wanted(topic, f"{prefix}{name}", partitions, config))
+    return found
+
+
+def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str) -> Plan:
+    """Compare what should be with what is.
+
+    A shorter retention than the table's is fine: it is the most that may be kept, not the least. Topics keyed by
+    neither subject, identifier nor person are joined with nothing, so any count of partitions will do there.
+    """
+    there, missing, differs = [], [], []
+    for one in topics:
+        if one.name not in found:
+            missing.append(one)
+            continue
+        differences = _differences(one, found[one.name], bootstrap)
+        differs.extend(differences)
+        if not differences:
+            there.append(one)
+    return Plan(tuple(there), tuple(missing), tuple(differs))
+
+
+def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
+    answers = []
+    if one.topic.key in _JOINED and found.partitions != one.partitions:
+        remedy = (
+            f"set partitions = {found.partitions} in [topics] if all topics keyed alike have as many; else copy it into "
+            "a new topic: a partition more would move keys"
+        )
+        answers.append(Differs(one.name, "partitions", str(one.partitions), str(found.partitions), remedy))
+
+    def alter(name: str, value: str) -> str:
+        return (
+            f"kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics --entity-name {one.name} "
+            f"--add-config {name}={f'[{value}]' if ',' in value else value}"
+        )
+
+    policy = found.config.get("cleanup.policy", "")
+    if frozenset(part.strip() for part in policy.split(",")) != one.policy:
+        value = one.config["cleanup.policy"]
+        answers.append(Differs(one.name, "cleanup.policy", value, policy, alter("cleanup.policy", value)))
+    if one.topic.hours is not None:
+        most, kept = int(one.config["retention.ms"]), int(found.config.get("retention.ms", "-1"))
+        if not 0 < kept <= most:
+            answers.append(
+                Differs(one.name, "retention.ms", f"at most {most}", str(kept), alter("retention.ms", str(most)))
+            )
+    return answers
+
+
+def plan(admin: Admin, topics: Iterable[Wanted], bootstrap: str) -> Plan:
+    """Ask the broker and compare; changes nothing.
+
+    Raises:
+        BrokerAway, BrokerRefused: with what was said.
+    """
+    topics = list(topics)
+    return compare(topics, _ask(admin, [one.name for one in topics]), bootstrap)
+
+
+def apply(admin: Admin, planned: Plan) -> list[str]:
+    """Make what is missing; answers the names made. A topic that somebody else made meanwhile is left as it is.
+
+    Raises:
+        NotMade: the broker refuses one for good.
+        BrokerAway, BrokerRefused: with what was said.
+    """
+    if planned.differs:
+        raise NotMade("nothing was made, because a topic differs: " + "; ".join(map(str, planned.differs)))
+    if not planned.missing:
+        return []
+    new = [NewTopic(one.name, num_partitions=one.partitions, config=dict(one.config)) for one in planned.missing]
+    made = []
+    with admin.client() as client:
+        answers = client.create_topics(new, operation_timeout=CALL_S, request_timeout=3 * CALL_S)
+        for name, answer in answers.items():
+            try:
+                answer.result(3 * CALL_S)
+                made.append(name)
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code in _NEVER:
+                    raise NotMade(f"{name}: the broker does not make it: {error.args[0].str()}") from error
+                if code != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+    return made
+
+
+_NEVER = {
+    KafkaError.INVALID_CONFIG,
+    KafkaError.INVALID_PARTITIONS,
+    KafkaError.INVALID_REPLICATION_FACTOR,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.TOPIC_EXCEPTION,
+}
+
+
+def _ask(admin: Admin, names: list[str]) -> dict[str, Found]:
+    with admin.client() as client:
+        listed = client.list_topics(timeout=CALL_S).topics
+        counts = {name: len(listed[name].partitions) for name in names if name in listed and listed[name].partitions}
+        if not counts:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in counts]
+        answers = client.describe_configs(resources, request_timeout=CALL_S)
+        configs = {
+            resource.name: {key: entry.value for key, entry in answer.result(CALL_S).items()}
+            for resource, answer in answers.items()
+        }
+    return {name: Found(count, configs[name]) for name, count in counts.items()}
