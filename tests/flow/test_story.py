@@ -22,7 +22,7 @@ STORY = {
     "Dev": ("HELD_OUT", "HELD_OUT", "bucket 909"),
     "Eve": ("FIRED", "NONE", None),
     "Gus": ("SUPPRESSED", "UNLESS_MATCHED", "bought"),
-    "Hana": ("SUPPRESSED", "CAP_THIS", "this: 1 per 1d"),
+    "Hana": ("SUPPRESSED", "CAP_THIS", "this: 1 per 24h"),
 }
 """What the offers campaign says of each, the last time it is asked."""
 
