@@ -1,0 +1,160 @@
+"""Where each partition is read from: resumed strictly, or placed once at a concrete offset; in doubt refused."""
+
+from operators.connectors.backlog import Part
+from operators.connectors.cluster import Place, Refused, Say, Seen
+from operators.connectors.reading import FORMAT, Counters, SourceRule, State
+from schemas.topics import TOPICS
+
+LAST_RANK = 99
+
+
+class Placing:
+    """Makes the partitions of the lanes that are here.
+
+    Args:
+        rule: what is read.
+        begin: offsets of a first start, by partition; one that is missing starts at its first row.
+        counters: told of new partitions and of losses.
+        say: is told what a person should know.
+    """
+
+    def __init__(self, rule: SourceRule, begin: dict[Place, int], counters: Counters, say: Say) -> None:
+        self._rule, self._begin, self._counters, self._say = rule, begin, counters, say
+        self._states: dict[int, State | None] = {}
+        self.names = {rule.prefix + topic: topic for topic in rule.topics}
+
+    @property
+    def lanes(self) -> list[int]:
+        """Lanes that are here, in order."""
+        return sorted(self._states)
+
+    @property
+    def number(self) -> int:
+        """Number of the next row: after all that was handed on by the time of the snapshots."""
+        return max((state[2] for state in self._states.values() if state is not None), default=0)
+
+    def resume(self, lane: int, state: State | None) -> None:
+        """Take a lane's snapshot, or none.
+
+        Raises:
+            Refused: it is of another layout or number of lanes.
+        """
+        if state is not None and (state[0] != FORMAT or state[1] != self._rule.lanes):
+            raise Refused(
+                f"lane {lane}: its snapshot must be of layout {FORMAT} with {self._rule.lanes} lanes, got {state[0]} "
+                f"with {state[1]}: the number of lanes is fixed for the life of the state"
+            )
+        self._states[lane] = state
+
+    def equal(self, seen: Seen) -> None:
+        """Refuse topics that are read together and have not equally many partitions."""
+        counts = {
+            topic: seen.shapes[name].partitions
+            for name, topic in self.names.items()
+            if topic in self._rule.together and name in seen.shapes
+        }
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
+            raise Refused(f"topics that are read together must have equally many partitions: {told}")
+
+    def parts(self, seen: Seen) -> dict[Place, Part]:
+        """Every partition of the lanes that are here, at its offset.
+
+        Raises:
+            Refused: a stored offset does not mean any more what it meant.
+        """
+        stored = {
+            (topic, partition): (offset, topic_id)
+            for state in self._states.values()
+            if state is not None
+            for topic, partition, offset, topic_id in state[3]
+        }
+        known = {topic for topic, _ in stored}
+        for gone in sorted(known - set(self.names.values())):
+            self._say(f"topic {gone} is no longer read; its place is forgotten")
+        found: dict[Place, Part] = {}
+        for name, number in sorted(seen.lows):
+            part = self._part(name, number, seen)
+            if part is None:
+                continue
+            found[name, number] = part
+            if (place := (part.topic, number)) in stored:
+                self._put(part, self._checked(part, *stored.pop(place), seen))
+            elif part.topic in known:
+                self._join(part, seen)
+        if missing := [f"{topic}:{number}" for topic, number in sorted(stored) if topic in self.names.values()]:
+            raise Refused(f"partitions that were read must still be there; missing: {', '.join(missing)}")
+        return found
+
+    def new(self, seen: Seen, known: dict[Place, Part]) -> list[Part]:
+        """Partitions that nobody knew, each at its first row."""
+        found = []
+        for name, number in sorted(set(seen.lows) - set(known)):
+            part = self._part(name, number, seen)
+            if part is not None:
+                self._join(part, seen)
+                found.append(part)
+        return found
+
+    def _part(self, name: str, number: int, seen: Seen) -> Part | None:
+        """A partition where a first start begins; None if it is another process's."""
+        topic = self.names[name]
+        reference = topic in self._rule.reference
+        lane = number % self._rule.lanes
+        if lane not in self._states:
+            if not reference:
+                return None
+            lane = min(self._states)  # every process reads reference topics whole
+        low, end = seen.lows[name, number], seen.ends[name, number]
+        begin = low if reference else self._begin.get((name, number), low)
+        rank = TOPICS[topic].rank if topic in TOPICS else LAST_RANK
+        return Part(topic, name, number, lane, rank, seen.shapes[name].id, begin, end, reference)
+
+    def _join(self, part: Part, seen: Seen) -> None:
+        """Nobody has read of a new partition: it is read from its first row on, wherever others began."""
+        self._put(part, seen.lows[part.name, part.partition])
+        self._counters.new_partitions += 1
+        self._say(
+            f"{part.topic} has a new partition {part.partition}, read from offset {part.next} by lane {part.lane}; "
+            "keys have moved: the order of a subject breaks once"
+        )
+
+    @staticmethod
+    def _put(part: Part, offset: int) -> None:
+        part.next = part.read = offset
+
+    def _checked(self, part: Part, offset: int, topic_id: str, seen: Seen) -> int:
+        """A stored offset, if it still means what it meant."""
+        low, end = seen.lows[part.name, part.partition], seen.ends[part.name, part.partition]
+        if topic_id != part.id:
+            if (part.topic, part.partition) not in self._rule.accept_loss:
+                raise self.recreated(part, topic_id, part.id)
+            return self._lose(part, offset, low)
+        return offset if low <= offset <= end else self.out_of_range(part, offset, low, end)
+
+    @staticmethod
+    def recreated(part: Part, old: str, new: str) -> Refused:
+        """The topic is not the one that was read."""
+        return Refused(
+            f"{part.topic}:{part.partition}: the topic was deleted and made again (id {old} then, {new} now), the "
+            f"stored offset means nothing in it; to read it from its beginning: --accept-loss "
+            f"{part.topic}:{part.partition}"
+        )
+
+    def out_of_range(self, part: Part, wanted: int, low: int, end: int) -> int:
+        """Where to go on when the wanted offset is not there and a person has written the loss off.
+
+        Raises:
+            Refused: nobody has.
+        """
+        if (part.topic, part.partition) in self._rule.accept_loss:
+            return self._lose(part, wanted, low if wanted < low else end)
+        raise Refused(
+            f"{part.topic}:{part.partition}: offset {wanted} is wanted, the broker has {low} to {end}: rows are gone; "
+            f"to go on without them: --accept-loss {part.topic}:{part.partition}"
+        )
+
+    def _lose(self, part: Part, wanted: int, to: int) -> int:
+        self._counters.lost.append((part.topic, part.partition, wanted, to))
+        self._say(f"{part.topic}:{part.partition}: loss accepted; offset {wanted} was wanted, going on at {to}")
+        return to

@@ -1,0 +1,344 @@
+"""The only consumer of a process: what it fetches, it hands to the lanes in turn.
+
+A sweep is one round over the lanes. It begins when every lane has given away what it held, with one wait for
+the broker that ends at the first message, at the next step of the clock, or after `max_block_s`.
+"""
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from operators.connectors.backlog import GIVE_UP_S, Part, behind, release
+from operators.connectors.clock import monotonic, wall
+from operators.connectors.cluster import ABSENT, FORBIDDEN, UNTRUSTED, Cluster, Place, Refused, Say, Seen, Watch
+from operators.connectors.merge import STEP
+from operators.connectors.placing import Placing
+from operators.connectors.reading import FORMAT, Counters, SourceRule, State
+from schemas.items import Heard, Item, Tick
+
+AWAY = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE})
+HELD_BYTES = 4 << 20
+HELD_ROWS = 10_000
+OVER_S = 5.0
+"""Errors of a kind that come no more for so long are over: the client tries again every second."""
+_READER = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "fetch.min.bytes": 1,
+    "fetch.wait.max.ms": 100,  # how soon the end of a partition is known; no latency hangs on it
+    "fetch.queue.backoff.ms": 10,
+    "queued.max.messages.kbytes": 4096,
+    "socket.timeout.ms": 10_000,
+    "reconnect.backoff.max.ms": 1_000,
+    "log_level": 0,
+}
+
+
+class Pump:
+    """Reads for all lanes of a process.
+
+    Ticks stand for "every row up to there has been heard", so none is sent while rows are known to wait, while
+    the broker is away, or before the reference topics have been read.
+
+    Args:
+        rule: what is read, and how.
+        counters: kept up to date.
+        say: is told what a person should know.
+    """
+
+    def __init__(self, rule: SourceRule, counters: Counters, say: Say) -> None:
+        self._rule, self.counters, self._say = rule, counters, say
+        names = {rule.prefix + topic: topic for topic in rule.topics}
+        self._cluster = Cluster(rule.client, say)
+        self._first = self._cluster.await_topics(names, rule.wait_s)
+        free = [place for place in self._first.lows if names[place[0]] not in rule.reference]
+        begin = {} if rule.start == "earliest" else self._cluster.offsets(free, rule.start, rule.wait_s)
+        self._placing = Placing(rule, begin, counters, say)
+        self._placing.equal(self._first)
+        self._watch = Watch(self._cluster, names, rule.refresh_s)
+        self._consumer = Consumer(
+            {
+                **_READER,
+                **rule.client,
+                "group.id": f"footfall.{rule.flow}",
+                "error_cb": self._erred,
+                "on_commit": self._on_commit,
+            }
+        )
+        self._parts: dict[Place, Part] = {}
+        self._placed = self._live = False
+        self._hands: dict[int, list[tuple[Part, Message]]] = {}
+        self._round: set[int] = set()
+        self._held = self._in_hand = 0
+        self._clock = self._told = self._second = 0
+        self._tick: int | None = None
+        self._number = 0
+        self._durable: dict[Place, int] = {}
+        self._committed: dict[Place, int] = {}
+        self._question: int | None = None  # asked when the broker went away, and not answered yet
+        self._absent: tuple[float, str] | None = None
+        self._distrust: tuple[float, float, str] | None = None
+
+    # -- the lanes' side
+
+    def resume(self, lane: int, state: State | None) -> None:
+        """Take a lane's snapshot, before the first `take`."""
+        self._placing.resume(lane, state)
+        self._hands[lane] = []
+
+    def take(self, lane: int) -> tuple[list[Item], int]:
+        """What a lane hands on now, and the wall clock (µs) at which it was heard.
+
+        Raises:
+            Refused: reading on would be wrong.
+        """
+        if lane in self._round:
+            self._round.clear()
+        if not self._round and not self._in_hand:
+            self._sweep()
+        self._round.add(lane)
+        items: list[Item] = []
+        if self._tick is not None:
+            items.append(Tick(self._number - 1, self._tick))
+            self._tick = None
+        if rows := self._hands[lane]:
+            self._hands[lane] = []
+            self._in_hand -= len(rows)
+            self._hand_on(rows, items)
+        return items, self._clock
+
+    def _hand_on(self, rows: list[tuple[Part, Message]], items: list[Item]) -> None:
+        number, clock, count = self._number, self._clock, self.counters.messages
+        for part, message in rows:
+            offset: int = message.offset()  # type: ignore[assignment]
+            value = message.value() or b""  # a tombstone has none; decoding says what it makes of it
+            items.append(Heard(number, part.topic, part.partition, offset, clock, value, "wire", message.key()))
+            part.next = offset + 1
+            count[part.topic] += 1
+            number += 1
+        self._number = number
+        for part in {id(part): part for part, _ in rows}.values():
+            part.settle()
+
+    def snapshot(self, lane: int) -> State:
+        """Where a lane stands: after what was handed on, not after what was fetched."""
+        self._place()
+        mine = sorted(
+            (part for part in self._parts.values() if part.lane == lane), key=lambda p: (p.topic, p.partition)
+        )
+        places = tuple((part.topic, part.partition, part.next, part.id) for part in mine)
+        return (FORMAT, self._rule.lanes, self._number, places)
+
+    def durable(self, state: State, stall_s: float) -> None:
+        """A lane's snapshot is known to be durable; its offsets may be told to outside tools."""
+        self.counters.epochs += 1
+        self.counters.stall_s = stall_s
+        for topic, partition, offset, _ in state[3]:
+            self._durable[self._rule.prefix + topic, partition] = offset
+
+    def close(self, lane: int) -> None:
+        """A lane has ended; the last one closes the consumer."""
+        del self._hands[lane]
+        if not self._hands:
+            self._watch.end()
+            self._consumer.close()
+
+    # -- a sweep
+
+    def _place(self) -> None:
+        """Put every partition at its offset, and begin with the reference topics."""
+        if self._placed:
+            return
+        self._placed = True
+        self._parts = self._placing.parts(self._first)
+        self._number = self._placing.number
+        self._watch.start()
+        self._consumer.assign(self._places(reference=True))
+
+    def _places(self, *, reference: bool) -> list[TopicPartition]:
+        parts = [part for part in self._parts.values() if part.reference is reference]
+        return [TopicPartition(part.name, part.partition, part.next) for part in parts]
+
+    def _sweep(self) -> None:
+        self._place()
+        while (seen := self._watch.take()) is not None:
+            self._look(seen)
+        self._bear()
+        self._commit()
+        if not self._live and all(part.reached() for part in self._parts.values() if part.reference):
+            self._live = self.counters.reference_read = True
+            self._consumer.incremental_assign(self._places(reference=False))
+        now = wall()
+        if (self._held or now // STEP != self._told) and self._due(now):
+            return
+        self._poll(self._wait(now))
+        self._due(wall())
+
+    def _wait(self, now: int) -> float:
+        """How long to wait for a message: not past the next step of the clock, which moves all timers."""
+        return min(self._rule.max_block_s, (STEP - now % STEP) / 1e6)
+
+    def _due(self, now: int) -> bool:
+        """Move the clock, and hand the rows that may go to the lanes; whether there was any."""
+        self._clock, now_ms = now, now // 1000
+        reading = [part for part in self._parts.values() if self._live or part.reference]
+        late = [part for part in reading if self._behind(part, now_ms)]
+        self.counters.caught_up = caught_up = self._live and not late and self._question is None
+        if caught_up and now // STEP != self._told:
+            self._told = now // STEP
+            self._tick = self._told * STEP
+            self._measure(now)
+        if not self._held:
+            return False
+        holding = [part for part in reading if part.queue]
+        rows = release(holding, [part for part in late if not part.queue], self._rule.max_batch)
+        for part, message in rows:
+            self._hands[part.lane].append((part, message))
+            part.held -= len(message)
+        self._in_hand += len(rows)
+        self._held -= len(rows)
+        for part in holding:
+            if part.paused and part.held < HELD_BYTES // 2 and len(part.queue) < HELD_ROWS // 2:
+                part.paused = False
+                self._consumer.resume([TopicPartition(part.name, part.partition)])
+        return bool(rows)
+
+    def _behind(self, part: Part, now_ms: int) -> bool:
+        """Whether rows that have waited are still to come of a partition, and may be waited for."""
+        if not self._live:
+            return not part.reached()
+        if part.queue or part.at_end:
+            return behind(part, -1, now_ms)
+        if not behind(part, self._high(part), now_ms):
+            part.waited_since = None
+            return False
+        if self._question is not None:
+            part.waited_since = None
+        elif part.waited_since is None:
+            part.waited_since = monotonic()
+        elif monotonic() - part.waited_since > GIVE_UP_S:
+            part.given_up = True
+            self._say(f"{part.topic}:{part.partition} has more and delivers nothing; the others go on without it")
+            return False
+        return True
+
+    def _high(self, part: Part) -> int:
+        found = self._consumer.get_watermark_offsets(TopicPartition(part.name, part.partition), cached=True)
+        return -1 if found is None else int(found[1])
+
+    def _measure(self, now: int) -> None:
+        if now // 1_000_000 == self._second:
+            return
+        self._second = now // 1_000_000
+        for part in self._parts.values():
+            high = part.end if part.at_end else max(self._high(part), part.end)
+            self.counters.lag[part.topic, part.partition] = max(0, high - part.next)
+
+    def _commit(self) -> None:
+        """Tell outside tools how far we are; nobody reads it back here."""
+        if not self._durable:
+            return
+        moved = {place: offset for place, offset in self._durable.items() if self._committed.get(place) != offset}
+        self._durable.clear()
+        self._committed.update(moved)
+        if moved:
+            offsets = [TopicPartition(name, number, offset) for (name, number), offset in moved.items()]
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException:
+                self.counters.commit_failures += 1
+
+    def _on_commit(self, error: KafkaError | None, _offsets: list[TopicPartition]) -> None:
+        self.counters.commit_failures += error is not None
+
+    # -- the broker's side
+
+    def _poll(self, wait_s: float) -> None:
+        """Fetch what is there, after waiting for the first message at most."""
+        head = self._consumer.poll(wait_s)
+        self.counters.polled_at = monotonic()
+        if head is None:
+            return
+        now_ms = wall() // 1000
+        for message in (head, *self._consumer.consume(self._rule.max_batch - 1, 0)):
+            if message.error() is not None:
+                self._refused(message)
+                continue
+            part = self._parts[message.topic(), message.partition()]  # type: ignore[index]
+            kind, at_ms = message.timestamp()
+            part.heard(min(at_ms, now_ms) if kind else now_ms, message.offset(), message, len(message))  # type: ignore[arg-type]
+            self._held += 1
+            if not part.paused and (part.held > HELD_BYTES or len(part.queue) > HELD_ROWS):
+                part.paused = True
+                self._consumer.pause([TopicPartition(part.name, part.partition)])
+
+    def _refused(self, message: Message) -> None:
+        """A message that is none: the end of a partition, or an error."""
+        error: KafkaError = message.error()  # type: ignore[assignment]
+        code = error.code()
+        part = self._parts.get((message.topic(), message.partition()))  # type: ignore[arg-type]
+        if code == KafkaError._PARTITION_EOF and part is not None:
+            part.ended(message.offset())  # type: ignore[arg-type]
+        elif code == KafkaError._AUTO_OFFSET_RESET and part is not None:
+            place = (part.name, part.partition)
+            low = self._cluster.offsets([place], "earliest")[place]
+            end = self._cluster.offsets([place], "latest")[place]
+            part.read = self._placing.out_of_range(part, part.read, low, end)
+            if not part.queue:
+                part.next = part.read
+            self._consumer.incremental_unassign([TopicPartition(*place)])
+            self._consumer.incremental_assign([TopicPartition(*place, part.read)])
+        elif code in AWAY or code in ABSENT or code in UNTRUSTED or error.retriable():
+            self._erred(error)
+        else:
+            grant = "; grant READ on it" if code in FORBIDDEN else ""
+            raise Refused(f"{message.topic()}:{message.partition()}: {error.str()}{grant}")
+
+    def _erred(self, error: KafkaError) -> None:
+        """An error of no message: the broker is away, or knows a topic no more, or does not trust us."""
+        code, now = error.code(), monotonic()
+        self.counters.errors += 1
+        self.counters.last_error = error.str()
+        if code in AWAY:
+            if code == KafkaError._ALL_BROKERS_DOWN and not self.counters.away:
+                self.counters.away = True
+                self._say(f"the broker is away: {error.str()}; going on when it is back")
+            self._question = self._watch.ask()
+        elif code in ABSENT:
+            self._absent = self._absent or (now, error.str())
+            self._watch.ask()
+        elif code in UNTRUSTED:
+            self._distrust = (self._distrust[0] if self._distrust else now, now, error.str())
+
+    def _bear(self) -> None:
+        """Stop when what may pass by itself has not."""
+        now, bound = monotonic(), self._rule.bound_s
+        if self._distrust is not None and now - self._distrust[1] > OVER_S:
+            self._distrust = None
+        for since, text in (self._absent or (now, ""), self._distrust[::2] if self._distrust else (now, "")):
+            if now - since > bound:
+                raise Refused(f"the broker has not let us read for {bound:.0f} s: {text}")
+
+    def _look(self, seen: Seen) -> None:
+        """Learn from a look at the broker: gone, made again, grown, back."""
+        if seen.missing:
+            self._absent = self._absent or (monotonic(), f"missing on it: {', '.join(seen.missing)}")
+        else:
+            self._absent = None
+        for part in self._parts.values():
+            shape = seen.shapes.get(part.name)
+            if shape is not None and shape.id != part.id:
+                raise self._placing.recreated(part, part.id, shape.id)
+        self._placing.equal(seen)
+        for part in self._placing.new(seen, self._parts):
+            self._parts[part.name, part.partition] = part
+            if part.reference or self._live:
+                self._consumer.incremental_assign([TopicPartition(part.name, part.partition, part.next)])
+        if self._question is not None and seen.asked >= self._question:
+            self._question = None
+            if self.counters.away:
+                self.counters.away = False
+                self._say("the broker is back")
+            for part in self._parts.values():
+                part.told_end(seen.ends.get((part.name, part.partition), part.read))

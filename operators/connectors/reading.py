@@ -1,0 +1,80 @@
+"""What a Kafka source is told, and what may be told of it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from operators.connectors.cluster import Place, Where
+
+FORMAT = "lanes-1"
+"""First field of a lane's snapshot; another value is another layout."""
+State = tuple[str, int, int, tuple[tuple[str, int, int, str], ...]]
+"""(format, lanes of the flow, number of the next row, ((topic, partition, next offset, topic id), ...))."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRule:
+    """What a source reads, and how.
+
+    Args:
+        flow: name of the flow; its consumer group is `footfall.<flow>`, for outside lag tools only.
+        client: properties of any client of the broker: address and security.
+        topics: what is read, without prefix.
+        reference: those of them that are read to their end before anything else is handed on.
+        prefix: what stands before every topic on the broker.
+        lanes: how many groups partitions fall into; fixed for the life of the flow's state.
+        own: lanes of this process; None all of them.
+        start: where a first start begins, but for reference topics.
+        together: topics that must have equally many partitions.
+        accept_loss: partitions whose lost rows were written off by a person.
+        max_block_s: longest wait for a message.
+        max_batch: most messages taken at once.
+        wait_s: how long a start waits for the broker.
+        bound_s: how long a broker that refuses us, or knows a topic no more, is borne.
+        refresh_s: how often new partitions are looked for.
+    """
+
+    flow: str
+    client: Mapping[str, Any]
+    topics: tuple[str, ...]
+    reference: frozenset[str] = frozenset()
+    prefix: str = ""
+    lanes: int = 16
+    own: tuple[int, ...] | None = None
+    start: Where = "earliest"
+    together: frozenset[str] = frozenset()
+    accept_loss: frozenset[Place] = frozenset()
+    max_block_s: float = 0.005
+    max_batch: int = 1_000
+    wait_s: float = 60.0
+    bound_s: float = 30.0
+    refresh_s: float = 60.0
+
+    @property
+    def lanes_here(self) -> tuple[int, ...]:
+        """Lanes of this process, in order."""
+        return tuple(range(self.lanes)) if self.own is None else tuple(sorted(self.own))
+
+
+@dataclass
+class Counters:
+    """What may be told of a source; written by the flow, read by whoever exports it.
+
+    `polled_at` is monotonic, in seconds. `stall_s` is how long the last epoch close kept a lane waiting,
+    `epochs` how many are known to be durable. `lost` are rows written off: (topic, partition, from, to).
+    """
+
+    messages: Counter[str] = field(default_factory=Counter)
+    lag: dict[Place, int] = field(default_factory=dict)
+    polled_at: float = 0.0
+    reference_read: bool = False
+    caught_up: bool = False
+    away: bool = False
+    epochs: int = 0
+    stall_s: float = 0.0
+    errors: int = 0
+    last_error: str = ""
+    commit_failures: int = 0
+    new_partitions: int = 0
+    lost: list[tuple[str, int, int, int]] = field(default_factory=list)

@@ -1,0 +1,98 @@
+"""Kafka as the source of a flow: lanes of partitions, one consumer for all lanes of a process.
+
+Lane i of L holds partition p of every topic with p % L == i. L is fixed for the life of the state.
+"""
+
+from datetime import UTC, datetime
+from threading import Event as Flag
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+
+from operators.connectors.clock import monotonic
+from operators.connectors.cluster import Place, Say
+from operators.connectors.files import SHARD, Keyed
+from operators.connectors.pump import Pump
+from operators.connectors.reading import Counters, SourceRule, State
+from schemas.items import Batch
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+"""Awake at once, always: the waiting is done in the consumer."""
+_REFERENCE = frozenset({"venue", "catalog", "context", "control", "consent", "identity", "crm"})
+
+
+def reference_topics(topics: tuple[str, ...] | frozenset[str]) -> frozenset[str]:
+    """Those topics that must be known before anything is acted on: what stands, not what happens."""
+    derived = {"identity.assignment", "identity.change"}
+    return frozenset(topic for topic in topics if topic.split(".")[0] in _REFERENCE) - derived
+
+
+def losses(named: list[str]) -> frozenset[Place]:
+    """`TOPIC:PARTITION`s whose lost rows are written off.
+
+    Raises:
+        ValueError: one is not of this form.
+    """
+    found = set()
+    for name in named:
+        topic, colon, number = name.rpartition(":")
+        if not colon or not topic or not number.isdecimal():
+            raise ValueError(f"must be TOPIC:PARTITION, such as sensing.position:3; got {name!r}")
+        found.add((topic, int(number)))
+    return frozenset(found)
+
+
+class _Lane(StatefulSourcePartition[Keyed, State]):
+    """One group of partitions; what is said of it is in its pump."""
+
+    def __init__(self, pump: Pump, number: int, stop: Flag, resume: State | None) -> None:
+        self._pump, self._number, self._stop = pump, number, stop
+        self._snapped: tuple[State, float] | None = None
+        pump.resume(number, resume)
+
+    def next_batch(self) -> list[Keyed]:
+        if self._stop.is_set():
+            raise StopIteration
+        if self._snapped is not None:  # called again after a snapshot: it is durable everywhere
+            self._pump.durable(self._snapped[0], monotonic() - self._snapped[1])
+            self._snapped = None
+        items, clock = self._pump.take(self._number)
+        return [(SHARD, Batch(items, {"heard": clock}))] if items else []
+
+    def next_awake(self) -> datetime:
+        return LONG_AGO
+
+    def snapshot(self) -> State:
+        state = self._pump.snapshot(self._number)
+        self._snapped = (state, monotonic())
+        return state
+
+    def close(self) -> None:
+        self._pump.close(self._number)
+
+
+class KafkaSource(FixedPartitionedSource[Keyed, State]):
+    """Reads topics of a Kafka broker in micro-batches.
+
+    State: each lane's next offsets, with the id each topic had. Time: `Heard.clock` is the wall clock at which
+    a row was handed on; a `Tick` on each 100 ms of it, none ahead of rows that wait.
+    Guarantee: each row of a partition once, in order, from where the snapshot stands; a backlog in the order of
+    its appends. Errors: `BrokerAway` where a start has waited in vain, `Refused` where reading on would be wrong.
+
+    Args:
+        rule: what is read, and how.
+        stop: when set, the lanes end with their last snapshot, and nothing is read twice.
+        say: is told what a person should know.
+    """
+
+    def __init__(self, rule: SourceRule, *, stop: Flag, say: Say) -> None:
+        self._rule, self._stop, self._say = rule, stop, say
+        self._pump: Pump | None = None
+        self.counters = Counters()
+
+    def list_parts(self) -> list[str]:
+        return [f"lane-{lane:02d}" for lane in self._rule.lanes_here]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> _Lane:  # noqa: ARG002
+        if self._pump is None:
+            self._pump = Pump(self._rule, self.counters, self._say)
+        return _Lane(self._pump, int(for_part.removeprefix("lane-")), self._stop, resume_state)
