@@ -170,6 +170,7 @@ class Pump:
             self._live = self.counters.reference_read = True
             self._consumer.incremental_assign(self._places(reference=False))
         now = wall()
+        self._measure(now)
         if (self._held or now // STEP != self._told) and self._due(now):
             return
         self._poll(self._wait(now))
@@ -188,7 +189,6 @@ class Pump:
         if caught_up and now // STEP != self._told:
             self._told = now // STEP
             self._tick = self._told * STEP
-            self._measure(now)
         if not self._held:
             return False
         holding = [part for part in reading if part.queue]
