@@ -19,6 +19,9 @@ from schemas.operations import DeadLetter
 _SECONDS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 Lag = Callable[[], Mapping[tuple[str, int], int]]
 """Messages behind the end by topic and partition."""
+Counts = Callable[[], Mapping[tuple[str, str], int]]
+"""What the sink counted so far, by what and topic."""
+_GUARDED = {"suppressed": "actions_deduplicated", "orphaned": "actions_orphaned", "refused": "records_refused"}
 
 
 class Meters:
@@ -42,7 +45,13 @@ class Meters:
         self._gauge("epoch_age_seconds", "Since the last durable epoch").set_function(lambda: self.pulse.age)
         self._dirty = self._gauge("epoch_dirty_keys", "Keys that the last epoch changed")
         self._rolled = self._counter("state_rollbacks", "Commits walked back at the start")
+        self.resumed = 0.0
         self._lag_of: Lag = dict
+        self._counts_of: Counts = dict
+        self._guarded = {
+            what: self._gauge(f"{name}_total", "Outputs found on their topics, not said again, not writable", "topic")
+            for what, name in _GUARDED.items()
+        }
         self._lag = self._gauge("input_lag_events", "Messages behind the end", "topic")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
@@ -60,13 +69,14 @@ class Meters:
             self._starts.labels(cause).inc(count)
         self._rolled.inc(rolled_back)
 
-    def watch(self, *, dirty: Callable[[], int], lag: Lag = dict) -> None:
+    def watch(self, *, dirty: Callable[[], int], lag: Lag = dict, counts: Counts = dict) -> None:
         """Where the figures come from that are asked for at each scrape."""
         self._dirty.set_function(dirty)
-        self._lag_of = lag
+        self._lag_of, self._counts_of = lag, counts
 
     def opened(self, seconds: float) -> None:
         """The first batch came out, so long after the start of the process."""
+        self.resumed = seconds
         self._resume.set(seconds)
 
     def take(self, batch: Batch) -> None:
@@ -94,6 +104,9 @@ class Meters:
             behind[topic] = behind.get(topic, 0) + count
         for topic, count in behind.items():
             self._lag.labels(topic).set(count)
+        for (what, topic), count in self._counts_of().items():
+            if what in self._guarded:
+                self._guarded[what].labels(topic).set(count)
         return generate_latest(self.registry)
 
     def _tally(self, tally: Tally) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from flows.settings import Settings, WrongUse
 from operators.connectors.access import Access
 from operators.connectors.clock import wall
 from operators.connectors.registry import RegistryAccess
+from operators.state.epochs import EpochStore
+from operators.state.home import Home
+from operators.state.lock import Lock
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksStore
 from operators.state.store import Store
@@ -19,6 +23,24 @@ from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION
 
 STEPS = ("decode", "admit", "dwell", "occupancy", "stitch", "person", "deliver")
 """Numbers of steps in the state, by place; never reordered, only added to."""
+FLOW_STEPS = {
+    "presence": ("decode", "admit", "dwell"),
+    "activation": ("decode", "admit", "occupancy", "stitch", "person", "deliver"),
+    "store": STEPS,
+}
+"""Steps by flow; with the flow's name before them they key the recovery store, and are never renamed."""
+ENDS = ("topics", "records")
+"""Names of source and sink."""
+
+
+def step_numbers(flow: str) -> dict[str, int]:
+    """Number in the state of every step of a flow, by step id."""
+    return {f"{flow}.{name}": STEPS.index(name) for name in FLOW_STEPS[flow]}
+
+
+def end_ids(flow: str) -> tuple[str, ...]:
+    """Step ids of source and sink."""
+    return tuple(f"{flow}.{name}" for name in ENDS)
 
 
 @dataclass(frozen=True)
@@ -109,15 +131,58 @@ def _secret(base: Path, name: str | None) -> str | None:
 
 
 def stores(
-    settings: Settings, base: Path, memories: dict[str, Memory] | None = None
+    settings: Settings,
+    base: Path,
+    memories: dict[str, Memory] | None = None,
+    *,
+    seen: list[EpochStore] | None = None,
 ) -> Callable[[str], Callable[[], Store]]:
-    """Stores by step, in memory (kept in `memories` for a resume) or in RocksDB under `[state] dir`."""
+    """Stores by step, in memory (kept in `memories` for a resume) or in RocksDB under `[state] dir`.
+
+    Every store made is put in `seen`, for the metrics.
+    """
     held = {} if memories is None else memories
 
-    def of(step: str) -> Callable[[], Store]:
+    def made(step: str) -> EpochStore:
         number = STEPS.index(step)
         if settings.state.backend == "rocksdb":
-            return lambda: RocksStore(base / settings.state.dir, number, sync=settings.state.sync)
-        return lambda: MemoryStore(held.setdefault(step, Memory()), step=number)
+            return RocksStore(base / settings.state.dir, number, sync=settings.state.sync)
+        return MemoryStore(held.setdefault(step, Memory()), step=number)
+
+    def of(step: str) -> Callable[[], Store]:
+        def opened() -> Store:
+            store = made(step)
+            if seen is not None:
+                seen.append(store)
+            return store
+
+        return opened
 
     return of
+
+
+def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, process: int | None = None) -> Home:
+    """Take the state directory of a flow, or that of one of its processes."""
+    path = base / settings.state.dir
+    if process is not None:
+        return Home(path / f"process-{process:02}", flow)
+    return Home(path, flow, processes=processes)
+
+
+def set_aside(settings: Settings, base: Path) -> Path | None:
+    """Move a state directory out of the way, for a start from scratch; None when there was none.
+
+    Raises:
+        StateHeld: a process lives in it.
+    """
+    path = base / settings.state.dir
+    if not path.exists():
+        return None
+    lock = Lock(path)
+    try:
+        stamp = datetime.fromtimestamp(wall() / 1e6, UTC).strftime("%Y%m%dT%H%M%SZ")
+        aside = path.with_name(f"{path.name}.before-{stamp}")
+        path.rename(aside)
+    finally:
+        lock.release()
+    return aside

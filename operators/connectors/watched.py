@@ -12,17 +12,22 @@ from schemas.items import Batch
 
 
 class _Part(StatefulSourcePartition[Any, Any]):
-    def __init__(self, part: StatefulSourcePartition[Any, Any], pulse: Pulse) -> None:
-        self._part, self._pulse, self._closed = part, pulse, False
+    def __init__(
+        self, part: StatefulSourcePartition[Any, Any], pulse: Pulse, prepare: Callable[[list[Any]], None]
+    ) -> None:
+        self._part, self._pulse, self._prepare, self._closed = part, pulse, prepare, False
 
-    def next_batch(self) -> Any:
+    def next_batch(self) -> list[Any]:
         self._pulse.beat()
         if self._closed:
             self._closed = False
             self._pulse.durable()
         if self._pulse.stop.is_set():
             raise StopIteration
-        return self._part.next_batch()
+        found = list(self._part.next_batch())
+        if found:
+            self._prepare(found)
+        return found
 
     def next_awake(self) -> datetime | None:
         return self._part.next_awake()
@@ -37,17 +42,28 @@ class _Part(StatefulSourcePartition[Any, Any]):
 
 
 class WatchedSource(FixedPartitionedSource[Any, Any]):
-    """Drains when the pulse says stop, so that nothing is left to replay: the end of a lane closes its epoch."""
+    """Drains when the pulse says stop, so that nothing is left to replay: the end of a lane closes its epoch.
 
-    def __init__(self, source: FixedPartitionedSource[Any, Any], pulse: Pulse) -> None:
-        self._source, self._pulse = source, pulse
+    Args:
+        source: what is watched.
+        pulse: is told of beats and epochs.
+        prepare: is given every batch before it is handed on, and may take its time with beats of its own.
+    """
+
+    def __init__(
+        self,
+        source: FixedPartitionedSource[Any, Any],
+        pulse: Pulse,
+        prepare: Callable[[list[Any]], None] = lambda _batches: None,
+    ) -> None:
+        self._source, self._pulse, self._prepare = source, pulse, prepare
 
     def list_parts(self) -> list[str]:
         return self._source.list_parts()
 
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _Part:
         self._pulse.beat()
-        return _Part(self._source.build_part(step_id, for_part, resume_state), self._pulse)
+        return _Part(self._source.build_part(step_id, for_part, resume_state), self._pulse, self._prepare)
 
 
 class _Out(StatefulSinkPartition[Batch, Any]):

@@ -37,8 +37,10 @@ class Lock:
         os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let go of it; the file stays."""
-        os.close(self.fd)
+        """Let go of it; the file stays. A second call does nothing."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 def holder(path: Path) -> str | None:

@@ -1,0 +1,222 @@
+"""Run: a flow on live topics. It starts on nothing it doubts, drains when asked to, and says why it stopped.
+
+Order of a start: settings and rules, lock, recovery check, health page, broker and registry, source and sink,
+stores (with the first batch). Exit codes: 0 drained, 1 the work failed, 2 wrong use.
+"""
+
+import gc
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+from typing import Any, Protocol
+
+from bytewax.inputs import FixedPartitionedSource
+from bytewax.outputs import FixedPartitionedSink
+from bytewax.recovery import RecoveryConfig
+from bytewax.run import cli_main
+from msgspec.structs import replace
+
+from flows.causes import Log, journal, told
+from flows.deployment import Deployment
+from flows.health import Counts, Lag, Meters, Server
+from flows.ports import Ports, end_ids, home_of, key_of, set_aside, step_numbers, stores
+from flows.replay import FLOWS
+from flows.settings import Settings, WrongUse, load
+from operators.connectors.clock import monotonic, process_age
+from operators.connectors.watched import WatchedSink, WatchedSource
+from operators.pulse import Pulse
+from operators.state.epochs import EpochStore, execution
+from operators.state.home import Home
+from operators.state.store import StateFault
+from schemas.items import Batch
+
+LEASH = "FOOTFALL_LEASH"
+"""Names the pipe that closes when the supervisor is gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What `footfall run` was asked for; `process` is set in one of several."""
+
+    flow: str
+    config: Path
+    processes: int = 1
+    process: int | None = None
+    from_scratch: bool = False
+    insecure: bool = False
+    accept_loss: tuple[str, ...] = ()
+
+    @property
+    def base(self) -> Path:
+        """The directory of the settings: venue, rules and models lie there."""
+        return self.config.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Source and sink of a flow, and the deployment that reads what they carry."""
+
+    deployment: Deployment
+    source: FixedPartitionedSource[Any, Any]
+    sink: FixedPartitionedSink[Any, Any]
+    lag: Lag = dict
+    counts: Counts = dict
+    prepare: Callable[[list[Any]], None] = lambda _batches: None
+
+
+class Drained(Exception):
+    """A drain was asked for before the flow began."""
+
+
+class Join(Protocol):
+    """Waits for what is outside, checks it, and makes source and sink."""
+
+    def __call__(self, start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joined:
+        """Join."""
+        ...
+
+
+def refused(start: Start) -> Settings:
+    """Read the settings; what cannot run is refused before anything is touched.
+
+    Raises:
+        WrongUse: with what to change.
+    """
+    settings = load(start.config)
+    if settings.state.backend != "rocksdb":
+        raise WrongUse(
+            f'{start.config}: backend in [state] must be "rocksdb" for run: a restart would forget everything'
+        )
+    if start.processes > 1 and start.flow == "store":
+        raise WrongUse("--processes must be 1 for store: a shop is one process; run presence and activation apart")
+    if start.processes > 1 and start.flow == "activation":
+        raise WrongUse("--processes must be 1 for activation: its state has one shard, and one shard has one owner")
+    if start.processes > settings.engine.lanes:
+        raise WrongUse(f"--processes must be at most lanes in [engine], {settings.engine.lanes}; got {start.processes}")
+    key_of(settings, start.base, required=True)
+    return settings
+
+
+def listen_of(settings: Settings, process: int | None) -> str:
+    """Where a process listens: each of several on a port of its own, counted up."""
+    host, _, port = settings.metrics.listen.rpartition(":")
+    return f"{host}:{int(port) + (process or 0) if int(port) else 0}"
+
+
+def run(start: Start, join: Join) -> int:
+    """Run one process of a flow until it drains or fails; answers the exit code.
+
+    Raises:
+        WrongUse, VenueFault, RulesRefused: refused before any work.
+    """
+    log = journal(flow=start.flow, process=start.process, execution=execution().hex())
+    settings = refused(start)
+    deployment = Deployment.load(
+        start.base, start.config, complete=False, live=True, say=lambda text: log.warning("deployment", about=text)
+    )
+    if start.from_scratch and start.process is None:
+        aside = set_aside(settings, start.base)
+        log.warning("from_scratch", kept=str(aside) if aside else None)
+    try:
+        home = home_of(settings, start.base, start.flow, processes=1, process=start.process)
+    except StateFault as fault:
+        log.critical("refused", cause=_remedied(fault, start))
+        return 1
+    meters = Meters(settings.engine.epoch.us / 1e6)
+    _drains(meters.pulse, log)
+    _on_leash(meters.pulse)
+    server = Server(listen_of(settings, start.process), meters)
+    log.info("listening", port=server.port)
+    try:
+        return _flowing(start, deployment, home, meters, join, log)
+    except StateFault as fault:
+        log.critical("refused", cause=_remedied(fault, start))
+    except WrongUse:
+        raise
+    except Exception as error:
+        log.critical("stopped", cause=told(error))
+    finally:
+        server.close()
+        home.close()
+    return 1
+
+
+def _flowing(start: Start, deployment: Deployment, home: Home, meters: Meters, join: Join, log: Log) -> int:
+    settings, pulse = deployment.settings, meters.pulse
+    steps = step_numbers(start.flow)
+    checked = home.checked(steps, end_ids(start.flow))
+    starts = home.begins()
+    log.info(
+        "start",
+        starts=starts,
+        resume_epoch=checked.resume_epoch,
+        rows_removed=checked.removed,
+        tokens=checked.tokens,
+        walked_back=sum(checked.back.values()),
+    )
+    meters.started(starts, sum(checked.back.values()))
+    try:
+        joined = join(start, deployment, pulse, log)
+    except Drained:
+        home.ends()
+        log.info("drained", epochs=0)
+        return 0
+    seen: list[EpochStore] = []
+    meters.watch(dirty=lambda: sum(store.dirty for store in seen), lag=joined.lag, counts=joined.counts)
+
+    def take(batch: Batch) -> None:
+        if not meters.resumed:
+            gc.freeze()  # what a start read stays: the collector need not walk it again
+            meters.opened(process_age())
+            log.info("flowing", seconds=round(meters.resumed, 3))
+        meters.take(batch)
+
+    own = replace(settings, state=replace(settings.state, dir=str(home.path)))
+    ports = Ports(
+        topics=WatchedSource(joined.source, pulse, joined.prepare),
+        records=WatchedSink(joined.sink, pulse, take),
+        opened=stores(own, Path(), seen=seen),
+    )
+    os.environ["RUST_BACKTRACE"] = "0"
+    cli_main(
+        FLOWS[start.flow].build(joined.deployment, ports),
+        epoch_interval=timedelta(microseconds=settings.engine.epoch.us),
+        recovery_config=RecoveryConfig(str(home.recovery)),
+    )
+    home.ends()
+    log.info("drained", epochs=pulse.epochs)
+    return 0
+
+
+def _drains(pulse: Pulse, log: Log) -> None:
+    def asked(number: int, _frame: object) -> None:
+        if not pulse.stop.is_set():
+            log.info("drain", signal=signal.Signals(number).name, at=round(monotonic(), 3))
+        pulse.stop.set()
+
+    signal.signal(signal.SIGTERM, asked)
+    signal.signal(signal.SIGINT, asked)
+
+
+def _on_leash(pulse: Pulse) -> None:
+    """Drain when the supervisor is gone: its end of the pipe closes with it."""
+    named = os.environ.get(LEASH)
+    if named is None:
+        return
+
+    def wait() -> None:
+        os.read(int(named), 1)
+        pulse.stop.set()
+
+    Thread(target=wait, name="leash", daemon=True).start()
+
+
+def _remedied(fault: StateFault, start: Start) -> str:
+    return (
+        f"{fault}. To look closer: footfall doctor {start.flow} --config {start.config}. To begin anew, which keeps the"
+        f" old directory aside: footfall run {start.flow} --config {start.config} --from-scratch"
+    )

@@ -1,0 +1,248 @@
+"""The directory of one running flow: its owner, its format, its state and its recovery store, as one thing.
+
+    owner.lock   FORMAT   starts.json   <shard>/db/   recovery/
+
+Nothing here starts from scratch in silence: a part that is missing beside one that is there is refused.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from operators.state.lock import OWNER, Lock
+from operators.state.recovery import Found, RecoveryFault, Row, clean, create, examine
+from operators.state.rocks import FORMAT, RocksStore
+from operators.state.store import StateDamaged, StateFault, Token
+
+SHARD = "0"
+_RECOVERY, _STARTS, _MARK = "recovery", "starts.json", "FORMAT"
+
+
+class ForeignState(StateFault):
+    """The directory belongs to another flow, or to a deployment of another shape."""
+
+
+@dataclass
+class Checked:
+    """What the check of a start found: rows that went, where it resumes, commits walked back by step."""
+
+    fresh: bool = True
+    removed: int = 0
+    resume_epoch: int = 1
+    tokens: dict[str, int] = field(default_factory=dict)
+    back: dict[str, int] = field(default_factory=dict)
+
+
+class Home:
+    """Takes the lock and checks the format.
+
+    Args:
+        path: the directory.
+        flow: name of the flow that lives there.
+        processes: how many share it; fixed for the life of the state.
+
+    Raises:
+        StateHeld, StateDamaged, ForeignState: nothing was changed.
+    """
+
+    def __init__(self, path: Path, flow: str, *, processes: int = 1) -> None:
+        self.path, self.flow = path, flow
+        self.lock = Lock(path)
+        self._held: list[RocksStore] = []
+        try:
+            self._checked_format(processes)
+        except BaseException:
+            self.lock.release()
+            raise
+
+    @property
+    def recovery(self) -> Path:
+        """The recovery store."""
+        return self.path / _RECOVERY
+
+    def _checked_format(self, processes: int) -> None:
+        mark = self.path / _MARK
+        found = mark_of(self.path)
+        if found is None:
+            strange = sorted(one.name for one in self.path.iterdir() if one.name not in {OWNER, f"{_MARK}.new"})
+            if strange:
+                raise StateDamaged(
+                    f"{self.path} holds {', '.join(strange)} and no FORMAT file: it is no state directory, or lost"
+                    " part of itself. Restore it whole, or name another dir in [state]"
+                )
+            fresh = mark.with_name(f"{_MARK}.new")
+            fresh.write_text(json.dumps({"format": FORMAT, "flow": self.flow, "processes": processes}) + "\n")
+            fresh.replace(mark)
+            return
+        if found.get("format") != FORMAT:
+            raise ForeignState(f"{self.path} has format {found.get('format')}; this program reads format {FORMAT}")
+        if found.get("flow") != self.flow:
+            raise ForeignState(f"{self.path} belongs to flow {found.get('flow')}, not to {self.flow}: name another dir")
+        if found.get("processes") != processes:
+            raise ForeignState(
+                f"{self.path} was begun with --processes {found.get('processes')}, which is fixed for the life of the"
+                f" state; got {processes}"
+            )
+
+    def begins(self) -> dict[str, int]:
+        """Note a start; how many there were, by cause."""
+        starts, ended = self._starts()
+        cause = "first" if not starts else "drained" if ended else "crash"
+        starts[cause] = starts.get(cause, 0) + 1
+        self._note(starts, ended=False)
+        return starts
+
+    def ends(self) -> None:
+        """Note that the flow has drained."""
+        starts, _ = self._starts()
+        self._note(starts, ended=True)
+
+    def close(self) -> None:
+        """Let go of the state and the lock."""
+        for store in self._held:
+            store.close()
+        self._held.clear()
+        self.lock.release()
+
+    def _starts(self) -> tuple[dict[str, int], bool]:
+        try:
+            noted = json.loads((self.path / _STARTS).read_text())
+            return dict(noted["starts"]), bool(noted["ended"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}, False  # a count for people: a lost one stops nothing
+
+    def _note(self, starts: dict[str, int], *, ended: bool) -> None:
+        fresh = self.path / f"{_STARTS}.new"
+        fresh.write_text(json.dumps({"starts": starts, "ended": ended}) + "\n")
+        fresh.replace(self.path / _STARTS)
+
+    def checked(self, steps: Mapping[str, int], ends: Collection[str]) -> Checked:
+        """The check before a start: deletes snapshots that never committed, compares tokens with their stores.
+
+        The databases stay open until `close`, so the flow finds them read.
+
+        Args:
+            steps: number in the state of every step of the flow, by step id.
+            ends: step ids of source and sink.
+
+        Raises:
+            StateFault: with what is wrong and what repairs it; the flow must not start.
+        """
+        if not self.recovery.exists():
+            if has_state(self.path):
+                raise _missing(self.path)
+            create(self.recovery)
+            return Checked()
+        found, removed = clean(self.recovery)
+        checked = Checked(fresh=not found.rows, removed=removed, resume_epoch=found.resume)
+        made = stores_of(self.path, self._held, read_only=False)
+        compared(found, steps, ends, made, checked, present=has_state(self.path))
+        return checked
+
+
+def mark_of(path: Path) -> dict[str, object] | None:
+    """What a directory says of itself; None when it is fresh."""
+    mark = path / _MARK
+    if not mark.exists():
+        return None
+    try:
+        found = json.loads(mark.read_text())
+    except ValueError as error:
+        raise StateDamaged(f"{mark} must be JSON; restore the state directory whole") from error
+    if not isinstance(found, dict):
+        raise StateDamaged(f"{mark} must be a JSON object; restore the state directory whole")
+    return found
+
+
+def has_state(path: Path) -> bool:
+    """Whether any shard has a database here."""
+    return any(path.glob("*/db/CURRENT"))
+
+
+def _missing(path: Path) -> RecoveryFault:
+    return RecoveryFault(
+        f"{path / _RECOVERY} is missing and there is state beside it: restore state and recovery store together"
+    )
+
+
+def stores_of(path: Path, held: list[RocksStore], *, read_only: bool) -> Callable[[int], RocksStore]:
+    """Makes the store of a step by its number, to be compared; each is kept in `held`."""
+
+    def made(number: int) -> RocksStore:
+        held.append(RocksStore(path, number, read_only=read_only))
+        return held[-1]
+
+    return made
+
+
+def examined(path: Path, steps: Mapping[str, int], ends: Collection[str]) -> Checked:
+    """The same check as a dry run: nothing is deleted, nothing is walked back. For a flow that is not running."""
+    recovery = path / _RECOVERY
+    if not recovery.exists():
+        if has_state(path):
+            raise _missing(path)
+        return Checked()
+    found = examine(recovery)
+    checked = Checked(fresh=not found.rows, removed=found.stale, resume_epoch=found.resume)
+    held: list[RocksStore] = []
+    try:
+        compared(found, steps, ends, stores_of(path, held, read_only=True), checked, present=has_state(path))
+    finally:
+        for store in held:
+            store.close()
+    return checked
+
+
+def compared(
+    found: Found,
+    steps: Mapping[str, int],
+    ends: Collection[str],
+    made: Callable[[int], RocksStore],
+    checked: Checked,
+    *,
+    present: bool,
+) -> None:
+    """Compare the step ids and tokens of a recovery store with the flow and its state; fills `checked`."""
+    unknown = sorted({row.step_id for row in found.rows} - set(steps) - set(ends))
+    if unknown:
+        raise RecoveryFault(
+            f"the recovery store holds state of {', '.join(unknown)}, which this flow does not have: it belongs to"
+            " another flow or another version. Restore state and recovery store together, or run that version"
+        )
+    rows = {row.step_id: row for row in found.rows if row.step_id in steps}
+    if not present:
+        if any(_token(row)[2] for row in rows.values()):
+            raise RecoveryFault(
+                "the recovery store says that there is state, and there is none beside it: restore state and recovery"
+                " store together"
+            )
+        return
+    for step_id, number in steps.items():
+        row = rows.get(step_id)
+        token = None if row is None else _token(row)
+        store = made(number)
+        store.claim(token)
+        at, back = store.stands(SHARD)
+        if row is None and at > (0 if rows else 1):  # a crash in the very first epoch leaves one commit
+            raise RecoveryFault(
+                f"the state of {step_id} stands at commit {at} and the recovery store knows nothing of it: restore"
+                " state and recovery store together"
+            )
+        checked.tokens[step_id] = at - back
+        checked.back[step_id] = back
+
+
+def _token(row: Row) -> Token:
+    value = row.value
+    if (
+        row.key != SHARD
+        or not isinstance(value, tuple)
+        or len(value) != 3
+        or not (isinstance(value[0], str) and isinstance(value[1], bytes) and isinstance(value[2], int))
+    ):
+        raise RecoveryFault(
+            f"the recovery store holds no token of this program under {row.step_id}, key {row.key}: restore state and"
+            " recovery store together"
+        )
+    return value[0], value[1], value[2]
