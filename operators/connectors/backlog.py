@@ -5,6 +5,7 @@ the partition that happens to be read last, and all of it would be late. Nothing
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from typing import Any
@@ -87,13 +88,14 @@ def behind(part: Part, high: int, now_ms: int) -> bool:
     return part.last_ms < now_ms - FRESH_MS and not part.given_up and part.unread(high)
 
 
-def release(parts: list[Part], blockers: list[Part], most: int) -> list[tuple[Part, Any]]:
+def release(parts: list[Part], blockers: list[Part], most: int, owes: Callable[[Part], bool]) -> list[tuple[Part, Any]]:
     """Take the rows that may go now, oldest first.
 
     Args:
         parts: those that hold rows.
         blockers: those that are behind and hold none: nothing newer than their last row may go.
         most: how many rows at most.
+        owes: whether a partition whose last row was taken is behind: nothing newer may go then either.
 
     Returns:
         Rows of one lane, or rows that came within a moment of each other.
@@ -120,4 +122,6 @@ def release(parts: list[Part], blockers: list[Part], most: int) -> list[tuple[Pa
             heapreplace(heap, (part.queue[0][0], rank, name, number, part))
         else:
             heappop(heap)
+            if owes(part):
+                limit = at if limit is None else min(limit, at)
     return out

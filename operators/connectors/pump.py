@@ -192,7 +192,8 @@ class Pump:
         if not self._held:
             return False
         holding = [part for part in reading if part.queue]
-        rows = release(holding, [part for part in late if not part.queue], self._rule.max_batch)
+        blockers = [part for part in late if not part.queue]
+        rows = release(holding, blockers, self._rule.max_batch, lambda part: bool(late) and self._behind(part, now_ms))
         for part, message in rows:
             self._hands[part.lane].append((part, message))
             part.held -= len(message)
