@@ -4,6 +4,7 @@ A wrong password or certificate fails no call of the client: it is told to a cal
 times out. So every call here is made with an ear on that callback.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ from operators.connectors.clock import monotonic
 
 CALL_S = 10.0
 """How long one call of an admin client may take."""
-_RETRY_S = 1.0
+_ROUND_S, _RETRY_S = 2.0, 0.5
+"""Waiting goes in rounds: a refusal is only seen between two."""
 _REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
 _NO_RIGHT = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -108,12 +110,21 @@ def _loopback(address: str) -> bool:
         return host == "localhost"
 
 
+def refuses(error: KafkaError) -> bool:
+    """Whether an error told to a client's callback means that we are not let in.
+
+    A certificate that the broker does not trust comes as an alert on a connection that stood already (TLS 1.3), so
+    the client calls it a failure of the transport.
+    """
+    return error.code() in _REFUSED or "SSL alert" in error.str()
+
+
 class Admin:
     """An admin client whose calls say in words why they failed."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._heard: list[KafkaError] = []
+        self._heard: deque[KafkaError] = deque(maxlen=32)
         self._client = AdminClient(
             access.config() | {"error_cb": self._heard.append, "reconnect.backoff.max.ms": 1_000}
         )
@@ -121,7 +132,7 @@ class Admin:
     @contextmanager
     def client(self) -> Iterator[AdminClient]:
         """The client, for calls whose errors are turned into BrokerAway and BrokerRefused."""
-        del self._heard[:]
+        self._heard.clear()
         try:
             yield self._client
         except KafkaException as error:
@@ -131,7 +142,7 @@ class Admin:
     def _meaning(self, error: KafkaError) -> Exception:
         at = self._access.bootstrap
         for told in [error, *self._heard]:
-            if told.code() in _REFUSED:
+            if refuses(told):
                 return BrokerRefused(
                     f"{at}: the broker refuses us for profile {self._access.profile}; check the files and names in "
                     f"[kafka]: {told.str()}"
@@ -139,7 +150,10 @@ class Admin:
         if error.code() in _NO_RIGHT:
             return BrokerRefused(f"{at}: we have no right to do that; ask for an ACL: {error.str()}")
         if error.code() in _AWAY or error.retriable():
-            return BrokerAway(f"{at}: the broker does not answer: {error.str()}")
+            why = next(
+                (told for told in self._heard if told.code() in {KafkaError._TRANSPORT, KafkaError._RESOLVE}), error
+            )
+            return BrokerAway(f"{at}: the broker does not answer: {why.str()}")
         return BrokerRefused(f"{at}: {error.str()}")
 
     def wait(self, limit_s: float, say: Say) -> None:
@@ -153,7 +167,7 @@ class Admin:
         while True:
             try:
                 with self.client() as client:
-                    client.list_topics(timeout=max(0.2, min(CALL_S, until - monotonic())))
+                    client.list_topics(timeout=max(0.2, min(_ROUND_S, until - monotonic())))
                     return
             except BrokerAway as away:
                 if until - monotonic() <= _RETRY_S:

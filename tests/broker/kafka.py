@@ -52,7 +52,8 @@ class Kafka:
     Args:
         folder: where properties, data and log go.
         fast: heap and compilers of a benchmark.
-        extra: more lines of server.properties; a line that names a property again wins.
+        extra: more lines of server.properties; a line that names a property again wins; {port}, {controller} and
+            {folder} stand for ours.
     """
 
     def __init__(self, folder: Path, *, fast: bool = False, extra: str = "") -> None:
@@ -74,8 +75,8 @@ class Kafka:
         return [*FLAGS, *(FAST if self._fast else SMALL), log4j, "-cp", kafka_jars(), main, *arguments]
 
     def _format(self) -> None:
-        text = PROPERTIES.format(controller=self._controller, port=self.port, folder=self._folder)
-        self._properties.write_text(text + self._extra)
+        text = (PROPERTIES + self._extra).format(controller=self._controller, port=self.port, folder=self._folder)
+        self._properties.write_text(text)
         began = time.monotonic()
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
         tool = self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties))

@@ -1,5 +1,7 @@
 """`footfall topics create` against a real broker: says what is missing, makes it once, alters nothing."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from schemas.topics import TOPICS
+from tests.broker.kafka import Kafka
 from tests.flow.test_cli import footfall
 
 Create = Callable[..., tuple[int, dict, str]]
@@ -129,6 +132,23 @@ def test_a_broker_that_is_away_is_waited_for_and_then_given_up(create: Create) -
     code, _, said = create("--apply", bootstrap="127.0.0.1:1")
     assert code == 1
     assert "127.0.0.1:1: the broker does not answer" in said
+
+
+def test_a_broker_that_comes_in_time_is_used(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
+    """Started before its broker, as after a power cut."""
+    config = tmp_path / "footfall.toml"
+    config.write_text(f'[topics]\nprefix = "{prefix}"\n[kafka]\nbootstrap = "{kafka.bootstrap}"\nwait = "60s"\n')
+    command = [sys.executable, "-m", "flows.cli", "topics", "create", "--config", str(config), "--dry-run"]
+    kafka.kill()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        first = waiting.stderr.readline()
+        kafka.start()
+        rest = waiting.stderr.read()
+    assert "Connection refused" in first
+    assert "waiting up to 60 s" in first
+    assert "31 missing" in rest
+    assert waiting.returncode == 0
 
 
 @pytest.mark.parametrize("words", [[], ["--apply", "--dry-run"]])
