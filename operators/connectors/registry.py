@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import Any, TypeVar
 
 import httpx2
@@ -13,7 +14,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from operators.connectors.clock import monotonic
 
 LEVEL = "FULL_TRANSITIVE"
-_CALL_S = 10.0
+_CALL_S, _RETRY_S = 10.0, 0.5
 _NO_SUBJECT, _NO_VERSION, _NO_SCHEMA = 40401, 40402, 40403
 _UNSET = 40408
 _INCOMPATIBLE, _INVALID = 409, 42201
@@ -139,6 +140,7 @@ class Registry:
                 if not said:
                     say(f"{away}; waiting up to {limit_s:.0f} s")
                     said = True
+                sleep(max(0.0, min(_RETRY_S, until - monotonic())))
             else:
                 return
 
