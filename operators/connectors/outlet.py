@@ -1,0 +1,164 @@
+"""One lane of the guarded sink: the partitions it owns, from a batch of the flow to their topics."""
+
+from collections import Counter
+
+from bytewax.outputs import StatefulSinkPartition
+from confluent_kafka import Message
+
+from operators.connectors.clock import monotonic
+from operators.connectors.files import published
+from operators.connectors.guard import Guard, Pending
+from operators.connectors.outputs import VERSION, Opened, Outputs, Snapshot
+from operators.connectors.senders import TRANSACTION_MS, Outgoing, Sender
+from operators.connectors.tails import SMALLEST_LIMIT
+from schemas.codec import BadFraming, Undecodable, encode, head_of
+from schemas.items import Batch, Event
+from schemas.keys import key_of, partition_of
+from schemas.letters import refused_by_sink
+from schemas.operations import DeadLetter
+from schemas.types import Record
+
+_OVERHEAD = 512
+"""Bytes that a broker counts beside key, value and headers: the batch around a record, rounded up."""
+_PATIENCE_S = TRANSACTION_MS / 1000 + 10
+"""By then the broker has ended every transaction of ours that nobody else did."""
+
+
+class Misrouted(Exception):
+    """A record belongs to a lane that is not ours: the flow was cut otherwise than its inputs."""
+
+
+class Lane(StatefulSinkPartition[Batch, Snapshot]):
+    """The partitions of one lane; see the module."""
+
+    def __init__(self, outputs: Outputs, opened: Opened, lane: int, resume: Snapshot | None) -> None:
+        self._outputs, self._opened, self._lane = outputs, opened, lane
+        self._began = monotonic()
+        compacted = frozenset(topic for topic in outputs.topics if opened.found[topic].compacted)
+        self.guard = Guard(compacted, orphan_after=outputs.orphan_after)
+        self.written: Counter[str] = Counter()
+        self._fenced = opened.fenced.get(lane)
+        opened.acked[lane] = self._acked
+        self._read_back(resume)
+        self._in_transactions = {outputs.prefix + topic for topic in outputs.fenced}
+        wide = outputs.topics - outputs.fenced
+        largest = min((opened.found[topic].largest for topic in wide), default=SMALLEST_LIMIT)
+        self._wide = Sender(
+            outputs.kafka, acked=self._acked, beat=outputs.beat, limit_s=outputs.wait_s, largest=largest
+        )
+
+    def write_batch(self, values: list[Batch]) -> None:
+        if self._opened.owner is not None:
+            self._opened.owner.check_if_stale()
+        self._wide.heed()
+        fenced: list[Outgoing] = []
+        wide: list[Outgoing] = []
+        for batch in values:
+            for event in published(batch.items, self._outputs.topics):
+                out = self._fresh(event)
+                if out is not None:
+                    (fenced if out.topic in self._in_transactions else wide).append(out)
+        if fenced:  # first, since somebody is waiting for them; the others travel while they are committed
+            assert self._fenced is not None
+            self._fenced.begin()
+            for out in fenced:
+                self._fenced.send(out)
+        for out in wide:
+            self._wide.send(out)
+        if fenced and self._fenced is not None:
+            self._fenced.commit()
+        for batch in values:
+            self._outputs.observe(batch)
+
+    def snapshot(self) -> Snapshot:
+        """Wait for what is on its way, look whether the outputs are still ours, say where the tails begin."""
+        self._wide.flush()
+        if self._opened.owner is not None:
+            self._opened.owner.check()
+        if monotonic() - self._began >= self._outputs.settle_s:
+            self.guard.drop_orphans()
+        topics = []
+        for topic in sorted(self._outputs.topics):
+            found = self._opened.found[topic]
+            lows = tuple((part, self.guard.low((topic, part))) for part in self._parts(topic))
+            topics.append((topic, found.topic_id, found.partitions, lows))
+        return (VERSION, self._outputs.lanes, tuple(topics))
+
+    def close(self) -> None:
+        self._wide.close()
+
+    def abandon(self) -> None:
+        """Let go as a kill would."""
+        self._wide.abandon()
+        if self._fenced is not None:
+            self._fenced.abandon()
+
+    def _parts(self, topic: str) -> list[int]:
+        return list(range(self._lane, self._opened.found[topic].partitions, self._outputs.lanes))
+
+    def _fresh(self, event: Event) -> Outgoing | None:
+        """A derived record as it goes out; None if it is there already."""
+        topic, record = event.topic, event.record
+        assert isinstance(record, Record), "lean records are never derived"
+        key = key_of(topic, record)
+        place = (topic, self._partition(topic, key))
+        if not topic.startswith("ops."):  # those have the times of what was refused or late
+            self.guard.moved(record.event_time)
+        if self.guard.seen(place, record.event_id, key.encode()):
+            return None
+        try:
+            value = encode(self._outputs.schema_ids[topic], record)
+        except Exception as error:  # whatever the writer stumbles over, the record is at fault
+            return self._refused(event, place[1], f"cannot be written in its schema: {type(error).__name__}")
+        headers = []
+        if topic == "action.command":
+            headers.append(("action-id", record.event_id.encode()))
+        elif isinstance(record, DeadLetter):
+            headers.append(("error.code", record.reason.encode()))
+        size = len(value) + len(key) + sum(len(name) + len(text) for name, text in headers) + _OVERHEAD
+        if size > self._opened.found[topic].largest:
+            return self._refused(event, place[1], f"{size} bytes where {self._opened.found[topic].largest} are taken")
+        self.guard.remember(topic, record.event_id)
+        self.written[topic] += 1
+        return Outgoing(self._outputs.prefix + topic, place[1], key.encode(), value, headers)
+
+    def _refused(self, event: Event, partition: int, why: str) -> Outgoing | None:
+        letters = "ops.dead-letter"
+        if event.topic == letters or letters not in self._outputs.topics:
+            raise Misrouted(f"{event.topic}: a record cannot be written, nor its dead letter: {why}")
+        self.guard.counts["refused", event.topic] += 1
+        return self._fresh(refused_by_sink(event=event, partition=partition, detail=why, sealed=self._outputs.sealed))
+
+    def _partition(self, topic: str, key: str) -> int:
+        count = self._opened.found[topic].partitions
+        chosen = partition_of(key, count)
+        if chosen % self._outputs.lanes == self._lane:
+            return chosen
+        ours = self._parts(topic)
+        if topic.startswith("ops.") and ours:
+            # Nobody joins these by key, and two writers of one partition would read each other's ids back.
+            return ours[partition_of(key, len(ours))]
+        raise Misrouted(f"{topic}: partition {chosen} of {count} is not of lane {self._lane} of {self._outputs.lanes}")
+
+    def _acked(self, name: str, part: int, offset: int) -> None:
+        self.guard.written((name[len(self._outputs.prefix) :], part), offset)
+
+    def _read_back(self, resume: Snapshot | None) -> None:
+        prefix = self._outputs.prefix
+        places = [(topic, part) for topic in sorted(self._outputs.topics) for part in self._parts(topic)]
+        bases = self._opened.bases(self._outputs, places, resume)
+        for (name, part), end in self._opened.tails.read(bases, self._found, patience_s=_PATIENCE_S).items():
+            self.guard.begins((name[len(prefix) :], part), end)
+
+    def _found(self, message: Message) -> None:
+        name, part, offset, value = message.topic(), message.partition(), message.offset(), message.value()
+        assert name is not None
+        assert part is not None
+        assert offset is not None
+        topic = name[len(self._outputs.prefix) :]
+        try:
+            event_id, event_time = head_of(value or b"")
+        except (BadFraming, Undecodable):  # not ours, so never one of our ids
+            self.guard.counts["foreign", topic] += 1
+            return
+        self.guard.found((topic, part), event_id, Pending(offset, event_time, message.key() or b""))

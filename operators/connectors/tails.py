@@ -1,0 +1,222 @@
+"""The outputs as the broker has them, and their tails read to the end that is really the end.
+
+Markers of transactions take offsets and are never delivered, so no count of messages tells the end; only
+`PARTITION_EOF` does. Under `read_committed` it comes, early and silently, where the first open transaction
+begins. So what was read must reach the uncommitted end, or somebody else is writing.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]
+
+from operators.connectors.clock import monotonic, wall
+
+CALL_S = 10.0
+SLICE_S = 1.0
+PROPAGATED_S = 2.0
+"""How long a topic that was made a moment ago may stay unheard of."""
+SMALLEST_LIMIT = 1_000_000
+"""What a client and a broker of default settings both take (bytes)."""
+Part = tuple[str, int]
+
+
+class OutputChanged(Exception):
+    """A topic is missing, or is not the one that the snapshot speaks of."""
+
+
+class TailGone(Exception):
+    """Records that a replay may say again are no longer on the topic: they could be written twice."""
+
+
+class ForeignWriter(Exception):
+    """Somebody else has a transaction open on an output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output topic as it stands on the broker."""
+
+    topic_id: str
+    partitions: int
+    largest: int
+    """Bytes of the largest record it takes."""
+    compacted: bool
+
+
+def _answers(futures: Mapping[Any, Future[Any]]) -> dict[Any, Any]:
+    return {asked: future.result(CALL_S) for asked, future in futures.items()}
+
+
+class Tails:
+    """Reads of output topics by full name.
+
+    Args:
+        kafka: settings of any client.
+        beat: called while it waits.
+    """
+
+    def __init__(self, kafka: Mapping[str, Any], *, beat: Callable[[], None] = lambda: None) -> None:
+        self._kafka = {key: value for key, value in kafka.items() if key != "partitioner"}
+        self._admin, self._beat = AdminClient(self._kafka), beat
+
+    def outputs(self, names: Iterable[str]) -> dict[str, Output]:
+        """The topics as they stand.
+
+        Raises:
+            OutputChanged: some are missing; names them all.
+        """
+        asked = sorted(names)
+        found: dict[str, Any] = {}
+        until = monotonic() + PROPAGATED_S
+        while missing := [name for name in asked if name not in found]:
+            if monotonic() > until:
+                raise OutputChanged(f"missing topics: {', '.join(missing)}; make them: footfall topics create --apply")
+            found |= self._described(missing)
+        configs = self._configs(asked)
+        return {
+            name: Output(
+                topic_id=str(found[name].topic_id),
+                partitions=len(found[name].partitions),
+                largest=min(SMALLEST_LIMIT, int(configs[name].get("max.message.bytes", SMALLEST_LIMIT))),
+                compacted="compact" in configs[name].get("cleanup.policy", ""),
+            )
+            for name in asked
+        }
+
+    def _described(self, names: list[str]) -> dict[str, Any]:
+        """Those of the topics that are there."""
+        found = {}
+        for name, future in self._admin.describe_topics(TopicCollection(names)).items():
+            try:
+                found[name] = future.result(CALL_S)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        return found
+
+    def _configs(self, names: list[str]) -> dict[str, dict[str, str]]:
+        """Settings of topics; empty where we have no right to read them."""
+        futures = self._admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names])
+        found = {}
+        for resource, future in futures.items():
+            try:
+                entries = future.result(CALL_S)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise
+                entries = {}
+            found[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
+        return found
+
+    def ends(self, parts: Iterable[Part]) -> dict[Part, int]:
+        """Ends of partitions, whatever is still open in them."""
+        return self._offsets(parts, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def lows(self, parts: Iterable[Part]) -> dict[Part, int]:
+        """First offsets that the broker still has."""
+        return self._offsets(parts, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    def since(self, parts: list[Part], horizon_s: float | None) -> dict[Part, int]:
+        """Where to read from without a snapshot: the first record of the last `horizon_s`, else the first of all."""
+        lows = self.lows(parts)
+        if horizon_s is None:
+            return lows
+        asked = OffsetSpec.for_timestamp(wall() // 1000 - int(horizon_s * 1000))
+        times = self._offsets(parts, asked)
+        return {part: times[part] if times[part] >= 0 else lows[part] for part in parts}
+
+    def _offsets(self, parts: Iterable[Part], spec: OffsetSpec) -> dict[Part, int]:
+        asked = {TopicPartition(*part): spec for part in parts}
+        if not asked:
+            return {}
+        futures = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
+        return {(at.topic, at.partition): answer.offset for at, answer in _answers(futures).items()}
+
+    def read(
+        self, bases: Mapping[Part, int], found: Callable[[Message], None], *, patience_s: float
+    ) -> dict[Part, int]:
+        """Hand over every committed record from `bases` to the uncommitted end; answers the ends.
+
+        Raises:
+            ForeignWriter: some partition did not come to its end for `patience_s`.
+        """
+        reached = dict(bases)
+        until = monotonic() + patience_s
+        while behind := {part: end for part, end in self.ends(bases).items() if reached[part] < end}:
+            if monotonic() > until:
+                where = "; ".join(
+                    f"{topic} [{part}] is committed up to {reached[topic, part]} of {end}"
+                    for (topic, part), end in sorted(behind.items())
+                )
+                topic, part = min(behind)
+                raise ForeignWriter(
+                    f"somebody else has a transaction open on an output of ours: {where}. Stop that writer; to name it:"
+                    f" kafka-transactions.sh describe-producers --topic {topic} --partition {part}"
+                )
+            self._beat()
+            before = dict(reached)
+            self._read(behind, reached, found)
+            if reached != before:
+                until = monotonic() + patience_s
+        return reached
+
+    def _read(self, behind: Mapping[Part, int], reached: dict[Part, int], found: Callable[[Message], None]) -> None:
+        """Read each partition to the end that is told now."""
+        settings = {
+            "group.id": "footfall-read-back",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.queue.backoff.ms": 10,
+            "fetch.wait.max.ms": 10,  # the end of a partition is told only when a fetch comes back
+        }
+        consumer = Consumer(self._kafka | settings)
+        open_parts = set(behind)
+        quiet_until = monotonic() + CALL_S
+        try:
+            consumer.assign([TopicPartition(*part, reached[part]) for part in sorted(behind)])
+            while open_parts and monotonic() < quiet_until:
+                first = consumer.poll(SLICE_S)  # `consume` would wait for all of its thousand
+                self._beat()
+                for message in [first, *consumer.consume(1_000, 0)] if first else ():
+                    quiet_until = monotonic() + CALL_S
+                    self._take(message, reached, open_parts, found)
+        finally:
+            consumer.close()
+
+    def _take(
+        self, message: Message, reached: dict[Part, int], open_parts: set[Part], found: Callable[[Message], None]
+    ) -> None:
+        topic, partition, offset, error = message.topic(), message.partition(), message.offset(), message.error()
+        if error is None:
+            assert topic is not None
+            assert partition is not None
+            assert offset is not None
+            found(message)
+            reached[topic, partition] = offset + 1
+        elif error.code() == KafkaError._PARTITION_EOF:
+            assert topic is not None
+            assert partition is not None
+            assert offset is not None
+            reached[topic, partition] = max(reached[topic, partition], offset)
+            open_parts.discard((topic, partition))
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise TailGone(f"{topic} [{partition}]: the tail went away while it was read: {error.str()}")
+        elif not error.retriable() and error.code() not in _AWAY:
+            raise KafkaException(error)
+
+
+_AWAY = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT}
