@@ -13,6 +13,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from operators.connectors.access import BrokerAway, BrokerRefused, refuses
 from operators.connectors.clock import monotonic
 
 Say = Callable[[str], None]
@@ -22,16 +23,11 @@ Where = Literal["earliest", "latest"] | int
 """Where to begin: a word, or a time in µs."""
 
 ABSENT = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC})
-UNTRUSTED = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
 FORBIDDEN = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
 ASK_S = 2.0
 """How long one question may take while the broker's answer is waited for in rounds."""
 REMIND_S = 5.0
 _GRACE_S = 5.0
-
-
-class BrokerAway(RuntimeError):
-    """The broker did not answer in the time it was given."""
 
 
 class Refused(RuntimeError):
@@ -73,7 +69,7 @@ class Cluster:
         self._admin = AdminClient(properties)
 
     def _erred(self, error: KafkaError) -> None:
-        if error.code() in UNTRUSTED and self._distrust is None:
+        if refuses(error) and self._distrust is None:
             self._distrust = (monotonic(), error.str())
 
     def shapes(self, topics: Iterable[str], timeout: float = ASK_S) -> tuple[dict[str, Shape], tuple[str, ...]]:
@@ -128,7 +124,8 @@ class Cluster:
 
         Raises:
             BrokerAway: there was no answer within `wait_s`.
-            Refused: a topic is missing, or the broker does not trust us.
+            BrokerRefused: it does not let us in.
+            Refused: a topic is missing.
         """
         wanted, began, reminded = sorted(topics), monotonic(), -REMIND_S
         while True:
@@ -143,9 +140,9 @@ class Cluster:
                 return seen
             waited = monotonic() - began
             if self._distrust is not None and monotonic() - self._distrust[0] > min(_GRACE_S, wait_s):
-                raise Refused(f"the broker at {self._address} does not accept us: {self._distrust[1]}")
+                raise BrokerRefused(f"{self._address}: the broker refuses us; check [kafka]: {self._distrust[1]}")
             if waited >= wait_s:
-                raise BrokerAway(f"no broker at {self._address} after {waited:.0f} s: {reason}")
+                raise BrokerAway(f"{self._address}: no broker answers after {waited:.0f} s: {reason}")
             if waited - reminded >= REMIND_S:
                 reminded = waited
                 self._say(f"waiting for the broker at {self._address}: {reason}")

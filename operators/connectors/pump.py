@@ -6,9 +6,10 @@ the broker that ends at the first message, at the next step of the clock, or aft
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from operators.connectors.access import refuses
 from operators.connectors.backlog import GIVE_UP_S, Part, behind, release
 from operators.connectors.clock import monotonic, wall
-from operators.connectors.cluster import ABSENT, FORBIDDEN, UNTRUSTED, Cluster, Place, Refused, Say, Seen, Watch
+from operators.connectors.cluster import ABSENT, FORBIDDEN, Cluster, Place, Refused, Say, Seen, Watch
 from operators.connectors.merge import STEP
 from operators.connectors.placing import Placing
 from operators.connectors.reading import FORMAT, Counters, SourceRule, State
@@ -67,6 +68,7 @@ class Pump:
             }
         )
         self._parts: dict[Place, Part] = {}
+        self._stirred: dict[Part, None] = {}  # those of which more is to be handed on, or may be
         self._placed = self._live = False
         self._hands: dict[int, list[tuple[Part, Message]]] = {}
         self._round: set[int] = set()
@@ -152,6 +154,7 @@ class Pump:
             return
         self._placed = True
         self._parts = self._placing.parts(self._first)
+        self._stirred = dict.fromkeys(part for part in self._parts.values() if part.reference)
         self._number = self._placing.number
         self._watch.start()
         self._consumer.assign(self._places(reference=True))
@@ -168,6 +171,7 @@ class Pump:
         self._commit()
         if not self._live and all(part.reached() for part in self._parts.values() if part.reference):
             self._live = self.counters.reference_read = True
+            self._stirred = dict.fromkeys(self._parts.values())
             self._consumer.incremental_assign(self._places(reference=False))
         now = wall()
         self._measure(now)
@@ -183,15 +187,15 @@ class Pump:
     def _due(self, now: int) -> bool:
         """Move the clock, and hand the rows that may go to the lanes; whether there was any."""
         self._clock, now_ms = now, now // 1000
-        reading = [part for part in self._parts.values() if self._live or part.reference]
-        late = [part for part in reading if self._behind(part, now_ms)]
+        self._stirred = stirred = {part: None for part in self._stirred if part.queue or not part.at_end}
+        late = [part for part in stirred if self._behind(part, now_ms)]
         self.counters.caught_up = caught_up = self._live and not late and self._question is None
         if caught_up and now // STEP != self._told:
             self._told = now // STEP
             self._tick = self._told * STEP
         if not self._held:
             return False
-        holding = [part for part in reading if part.queue]
+        holding = [part for part in stirred if part.queue]
         blockers = [part for part in late if not part.queue]
         rows = release(holding, blockers, self._rule.max_batch, lambda part: bool(late) and self._behind(part, now_ms))
         for part, message in rows:
@@ -267,6 +271,7 @@ class Pump:
                 self._refused(message)
                 continue
             part = self._parts[message.topic(), message.partition()]  # type: ignore[index]
+            self._stirred[part] = None
             kind, at_ms = message.timestamp()
             part.heard(min(at_ms, now_ms) if kind else now_ms, message.offset(), message, len(message))  # type: ignore[arg-type]
             self._held += 1
@@ -290,7 +295,7 @@ class Pump:
                 part.next = part.read
             self._consumer.incremental_unassign([TopicPartition(*place)])
             self._consumer.incremental_assign([TopicPartition(*place, part.read)])
-        elif code in AWAY or code in ABSENT or code in UNTRUSTED or error.retriable():
+        elif code in AWAY or code in ABSENT or refuses(error) or error.retriable():
             self._erred(error)
         else:
             grant = "; grant READ on it" if code in FORBIDDEN else ""
@@ -301,6 +306,8 @@ class Pump:
         code, now = error.code(), monotonic()
         self.counters.errors += 1
         self.counters.last_error = error.str()
+        if refuses(error):
+            self._distrust = (self._distrust[0] if self._distrust else now, now, error.str())
         if code in AWAY:
             if code == KafkaError._ALL_BROKERS_DOWN and not self.counters.away:
                 self.counters.away = True
@@ -309,8 +316,6 @@ class Pump:
         elif code in ABSENT:
             self._absent = self._absent or (now, error.str())
             self._watch.ask()
-        elif code in UNTRUSTED:
-            self._distrust = (self._distrust[0] if self._distrust else now, now, error.str())
 
     def _bear(self) -> None:
         """Stop when what may pass by itself has not."""
@@ -335,6 +340,7 @@ class Pump:
         for part in self._placing.new(seen, self._parts):
             self._parts[part.name, part.partition] = part
             if part.reference or self._live:
+                self._stirred[part] = None
                 self._consumer.incremental_assign([TopicPartition(part.name, part.partition, part.next)])
         if self._question is not None and seen.asked >= self._question:
             self._question = None
@@ -343,3 +349,4 @@ class Pump:
                 self._say("the broker is back")
             for part in self._parts.values():
                 part.told_end(seen.ends.get((part.name, part.partition), part.read))
+            self._stirred = dict.fromkeys(part for part in self._parts.values() if self._live or part.reference)

@@ -2,7 +2,9 @@
 
 import pytest
 
-from operators.connectors.cluster import BrokerAway, Refused
+from operators.connectors import pump
+from operators.connectors.access import BrokerAway
+from operators.connectors.cluster import Refused
 from tests.broker.jars import free_ports
 from tests.broker.reading import Reader, Topics
 
@@ -92,7 +94,7 @@ def test_a_missing_topic_is_named_with_what_makes_it(topics):
 
 def test_a_broker_that_is_away_is_waited_for_and_then_named(topics):
     topics.broker = f"127.0.0.1:{free_ports(1)[0]}"
-    with pytest.raises(BrokerAway, match=rf"no broker at {topics.broker} after \d+ s"):
+    with pytest.raises(BrokerAway, match=rf"{topics.broker}: no broker answers after \d+ s"):
         Reader(topics, topics=(POSITION,), wait_s=1.0)
 
 
@@ -106,3 +108,15 @@ def test_topics_read_together_are_cut_alike(topics):
     topics.make(sensing__position=2, sensing__scan=3)
     with pytest.raises(Refused, match=r"equally many partitions: sensing\.position 2, sensing\.scan 3"):
         Reader(topics, topics=(POSITION, "sensing.scan"), together=frozenset({POSITION, "sensing.scan"}))
+
+
+def test_mutant_offsets_that_reset_themselves(topics, monkeypatch):
+    """The client's default: the jump over what is gone is told to nobody."""
+    monkeypatch.setitem(pump._READER, "auto.offset.reset", "earliest")
+    states = read_once(topics)
+    topics.put(POSITION, 0, range(10, 30))
+    reader = Reader(topics, states, topics=(POSITION,), lanes=1)
+    topics.forget(POSITION, 0, 25)
+    assert reader.read(5).rows[0].offset == 25
+    assert not reader.counters.lost
+    reader.close()
