@@ -161,6 +161,41 @@ def replay(
 
 
 @app.command()
+def run(
+    flow: Annotated[FlowName, typer.Argument(help="Which flow.")],
+    config: Annotated[Path, typer.Option("--config", help="Settings file; venue, rules and models lie beside it.")],
+    processes: Annotated[int, typer.Option(min=1, help="Processes that split the lanes of presence; fixed.")] = 1,
+    process: Annotated[int | None, typer.Option(hidden=True)] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Move the old state aside and begin anew.")
+    ] = False,
+    accept_loss: Annotated[
+        list[str] | None, typer.Option("--accept-loss", help="TOPIC:PARTITION whose lost rows are written off.")
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plaintext beyond this machine.")] = False,
+) -> None:
+    """Run a flow on live topics until SIGTERM drains it: 0 drained, 1 the work failed, 2 wrong use.
+
+    Example: footfall run store --config footfall.toml
+    """
+    from flows.joining import kafka
+    from flows.run import Start
+    from flows.run import run as begin
+    from flows.supervise import supervise
+
+    start = Start(
+        flow=flow.value,
+        config=config,
+        processes=processes,
+        process=process,
+        from_scratch=from_scratch,
+        insecure=insecure,
+        accept_loss=tuple(accept_loss or ()),
+    )
+    raise typer.Exit(supervise(start) if processes > 1 and process is None else begin(start, kafka))
+
+
+@app.command()
 def simulate(
     out: Out,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the shop.")] = 7,
@@ -397,7 +432,7 @@ def export(
 def main() -> None:
     """Run the command line with exit codes that mean something."""
     from operators.rules.faults import RulesRefused
-    from operators.venue import VenueFault
+    from operators.venues.venue import VenueFault
     from schemas.pseudonym import BadIdentifier
 
     try:

@@ -1,0 +1,82 @@
+"""Several processes of one flow that split its lanes: started together, and stopped together when one dies.
+
+The supervisor holds the lock of the state directory, and its children inherit it: a start beside orphans of a
+killed supervisor is refused too. Children drain when their supervisor is gone.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from threading import Event
+
+from flows.causes import journal
+from flows.ports import home_of, set_aside
+from flows.run import LEASH, Start, refused
+from operators.state.store import StateFault
+
+STOP_S = 30.0
+_LOOK_S = 0.05
+
+
+def command_of(start: Start, process: int) -> list[str]:
+    """The command line of one process."""
+    found = [sys.executable, "-m", "flows.cli", "run", start.flow, "--config", str(start.config)]
+    found += ["--processes", str(start.processes), "--process", str(process)]
+    found += ["--insecure"] if start.insecure else []
+    return found + [part for one in start.accept_loss for part in ("--accept-loss", one)]
+
+
+def supervise(start: Start) -> int:
+    """Run all processes until they drain, or one of them fails; answers the exit code.
+
+    Raises:
+        WrongUse: refused before any work.
+    """
+    log = journal(flow=start.flow)
+    settings = refused(start)
+    if start.from_scratch:
+        aside = set_aside(settings, start.base)
+        log.warning("from_scratch", kept=str(aside) if aside else None)
+    try:
+        home = home_of(settings, start.base, start.flow, processes=start.processes)
+    except StateFault as fault:
+        log.critical("refused", cause=str(fault))
+        return 1
+    asked = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    reads, writes = os.pipe()
+    environment = {**os.environ, LEASH: str(reads)}
+    children = [
+        subprocess.Popen(command_of(start, process), pass_fds=(reads, home.lock.fd), env=environment)
+        for process in range(start.processes)
+    ]
+    os.close(reads)
+    log.info("supervising", processes=[child.pid for child in children])
+    while not asked.is_set() and all(child.poll() is None for child in children):
+        time.sleep(_LOOK_S)
+    first = next((child for child in children if child.poll() is not None), None)
+    if first is not None and not asked.is_set():
+        log.critical("process_ended", process=children.index(first), code=first.returncode)
+    codes = _stopped(children)
+    os.close(writes)
+    home.close()
+    log.info("stopped_all", codes=codes)
+    return 2 if 2 in codes else int(any(codes))
+
+
+def _stopped(children: list["subprocess.Popen[bytes]"]) -> list[int]:
+    """Let all drain, and kill those that do not; answers the exit codes."""
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    until = time.monotonic() + STOP_S
+    for child in children:
+        try:
+            child.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    return [child.returncode for child in children]

@@ -1,0 +1,1 @@
+"""Kill it, and compare with what an undisturbed run says."""
