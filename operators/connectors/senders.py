@@ -222,6 +222,7 @@ class FencedSender(Sender):
             except KafkaException as error:
                 told = error.args[0]
                 if told.fatal() or told.txn_requires_abort() or not (told.retriable() or told.code() in _AWAY):
+                    self._settle()  # a record that failed says more than the transaction around it
                     raise self._meaning(told, self.name) from error
                 if monotonic() > until:
                     raise Undelivered(f"{self.name}: the broker did not answer in {limit_s:.0f} s") from error

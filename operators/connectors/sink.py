@@ -46,7 +46,7 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
         if self._opened is not None:
             return
         outputs = self._outputs
-        tails = Tails(outputs.kafka, beat=outputs.beat)
+        tails = Tails(outputs.kafka, beat=outputs.beat, limit_s=outputs.start_s)
         found = tails.outputs(outputs.prefix + topic for topic in outputs.topics)
         ours = {topic: found[outputs.prefix + topic] for topic in outputs.topics}
         named = {

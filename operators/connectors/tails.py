@@ -55,21 +55,20 @@ class Output:
     compacted: bool
 
 
-def _answers(futures: Mapping[Any, Future[Any]]) -> dict[Any, Any]:
-    return {asked: future.result(CALL_S) for asked, future in futures.items()}
-
-
 class Tails:
     """Reads of output topics by full name.
 
     Args:
         kafka: settings of any client.
         beat: called while it waits.
+        limit_s: how long a broker that is away, or just back, is waited for.
     """
 
-    def __init__(self, kafka: Mapping[str, Any], *, beat: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, kafka: Mapping[str, Any], *, beat: Callable[[], None] = lambda: None, limit_s: float = 60.0
+    ) -> None:
         self._kafka = {key: value for key, value in kafka.items() if key != "partitioner"}
-        self._admin, self._beat = AdminClient(self._kafka), beat
+        self._admin, self._beat, self._limit = AdminClient(self._kafka), beat, limit_s
 
     def outputs(self, names: Iterable[str]) -> dict[str, Output]:
         """The topics as they stand.
@@ -98,27 +97,45 @@ class Tails:
     def _described(self, names: list[str]) -> dict[str, Any]:
         """Those of the topics that are there."""
         found = {}
-        for name, future in self._admin.describe_topics(TopicCollection(names)).items():
-            try:
-                found[name] = future.result(CALL_S)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise
+        for name, answer in self._asked(lambda: self._admin.describe_topics(TopicCollection(names))).items():
+            if not isinstance(answer, KafkaError):
+                found[name] = answer
+            elif answer.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise KafkaException(answer)
         return found
 
     def _configs(self, names: list[str]) -> dict[str, dict[str, str]]:
         """Settings of topics; empty where we have no right to read them."""
-        futures = self._admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names])
-        found = {}
-        for resource, future in futures.items():
-            try:
-                entries = future.result(CALL_S)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                    raise
-                entries = {}
-            found[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        found: dict[str, dict[str, str]] = {}
+        for resource, entries in self._asked(lambda: self._admin.describe_configs(resources)).items():
+            if not isinstance(entries, KafkaError):
+                told = {name: entry.value for name, entry in entries.items()}
+                found[resource.name] = {name: value for name, value in told.items() if value is not None}
+            elif entries.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                found[resource.name] = {}
+            else:
+                raise KafkaException(entries)
         return found
+
+    def _asked(self, call: Callable[[], Mapping[Any, Future[Any]]]) -> dict[Any, Any]:
+        """Answers, or the errors in their place; asks again while the broker is away or not yet itself."""
+        until = monotonic() + self._limit
+        while True:
+            self._beat()
+            answers: dict[Any, Any] = {}
+            for asked, future in call().items():
+                try:
+                    answers[asked] = future.result(CALL_S)
+                except KafkaException as error:
+                    answers[asked] = error.args[0]
+            errors = [answer for answer in answers.values() if isinstance(answer, KafkaError)]
+            waits = any(error.retriable() or error.code() in _NOT_NOW for error in errors)
+            if not waits or monotonic() > until:
+                return answers
+            self._admin.poll(0.2)
+            if any(error.code() in _STALE for error in errors):
+                self._admin = AdminClient(self._kafka)  # this one would ask by the leader it knew, for ever
 
     def ends(self, parts: Iterable[Part]) -> dict[Part, int]:
         """Ends of partitions, whatever is still open in them."""
@@ -141,8 +158,13 @@ class Tails:
         asked = {TopicPartition(*part): spec for part in parts}
         if not asked:
             return {}
-        futures = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
-        return {(at.topic, at.partition): answer.offset for at, answer in _answers(futures).items()}
+        level = IsolationLevel.READ_UNCOMMITTED
+        found = {}
+        for at, answer in self._asked(lambda: self._admin.list_offsets(asked, isolation_level=level)).items():
+            if isinstance(answer, KafkaError):
+                raise KafkaException(answer)
+            found[at.topic, at.partition] = answer.offset
+        return found
 
     def read(
         self, bases: Mapping[Part, int], found: Callable[[Message], None], *, patience_s: float
@@ -220,3 +242,16 @@ class Tails:
 
 
 _AWAY = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT}
+_STALE = {
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+}
+_NOT_NOW = {
+    *_AWAY,
+    *_STALE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.REQUEST_TIMED_OUT,
+}
+"""What a broker that has just come back says for a moment."""
