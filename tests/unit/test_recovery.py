@@ -1,0 +1,425 @@
+"""The start of a flow on what a crash left: stale snapshots, foreign stores, lost halves, and the lock."""
+
+import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import bytewax.operators as op
+import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.operators import StatefulBatchLogic
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.run import cli_main
+from bytewax.testing import TestingSink
+
+from operators.state import home as homes
+from operators.state.home import ForeignState, Home, examined
+from operators.state.lock import Lock, StateHeld, holder
+from operators.state.recovery import LAYOUT, RecoveryFault, clean, examine, plain
+from operators.state.rocks import RocksShard, RocksStore
+from operators.state.store import StateAhead, StateBehind, StateDamaged, StateFault, StateForked
+
+STEPS = {"f.a": 0, "f.b": 1}
+ENDS = ("f.in", "f.out-a", "f.out-b")
+PART = "part-0.sqlite3"
+
+
+LIVE = []
+"""Stores that are open; a crash lets go of them."""
+
+
+class Crash(Exception):
+    """The process dies here."""
+
+
+class _Script(StatefulSourcePartition):
+    def __init__(self, script, at):
+        self.script, self.at = script, at or 0
+
+    def next_batch(self):
+        if self.at == len(self.script):
+            raise StopIteration
+        if self.script[self.at] is Crash:
+            raise Crash
+        self.at += 1
+        return [("0", self.script[self.at - 1])]
+
+    def snapshot(self):
+        return self.at
+
+
+class Script(FixedPartitionedSource):
+    """One item an epoch; `Crash` is where the process dies."""
+
+    def __init__(self, *script):
+        self.script = script
+
+    def list_parts(self):
+        return ["script"]
+
+    def build_part(self, step_id, for_part, resume_state):
+        return _Script(self.script, resume_state)
+
+
+class Count(StatefulBatchLogic):
+    """Counts what it is given, in a store tied to epochs."""
+
+    def __init__(self, store, resume):
+        self.store, self.resume, self.opened = store, resume, False
+        store.claim(resume)
+
+    def on_batch(self, values):
+        if not self.opened:
+            self.store.open("0")
+            self.opened = True
+        add(self.store, len(values))
+        return [], False
+
+    def on_notify(self):
+        return [], False
+
+    def on_eof(self):
+        return [], False
+
+    def notify_at(self):
+        return None
+
+    def snapshot(self):
+        return self.store.commit() if self.opened else self.resume
+
+
+def add(store, how_many):
+    before = int(store.get(b"n") or b"0")
+    store.put(b"n", b"%d" % (before + how_many))
+
+
+def flow(path, execution, *script):
+    """Two steps, of which each item touches one."""
+    made = Dataflow("f")
+    items = op.input("in", made, Script(*script))
+    sink = TestingSink([])
+    for name in ("a", "b"):
+        of = op.filter(f"of-{name}", items, lambda pair, name=name: pair[1] == name)
+
+        def build(resume, number=STEPS[f"f.{name}"]):
+            LIVE.append(RocksStore(path, number, of_execution=execution))
+            return Count(LIVE[-1], resume)
+
+        op.output(f"out-{name}", op.stateful_batch(name, of, build), sink)
+    return made
+
+
+def runs(path, execution, *script):
+    """Run until the script ends or crashes."""
+    try:
+        cli_main(
+            flow(path, execution, *script),
+            epoch_interval=timedelta(0),
+            recovery_config=RecoveryConfig(str(path / "recovery")),
+        )
+    except Exception as error:
+        while error is not None and not isinstance(error, (Crash, StateFault)):
+            error = error.__cause__
+        if not isinstance(error, Crash):
+            raise error from None
+    finally:
+        for store in LIVE:
+            store.close()
+        LIVE.clear()
+
+
+def snapshots(path):
+    with sqlite3.connect(path / "recovery" / PART) as part:
+        return set(part.execute("SELECT step_id, snap_epoch FROM snaps"))
+
+
+def half_committed(path, step_id, epoch, claimed, execution):
+    """The store has committed an epoch and its snapshot is written, but not the frontier: then it died."""
+    store = RocksStore(path, STEPS[step_id], of_execution=execution)
+    store.claim(claimed)
+    store.open("0")
+    add(store, 1)
+    token = store.commit()
+    store.close()
+    with sqlite3.connect(path / "recovery" / PART) as part:
+        part.execute(
+            "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?, '0', ?, ?)",
+            (step_id, epoch, pickle.dumps(token, 4)),
+        )
+    return token
+
+
+def counted(path, step_id):
+    shard = RocksShard(path / "0" / "db", read_only=True)
+    return int(dict(shard.scan(bytes([STEPS[step_id], 0])))[bytes([STEPS[step_id], 0]) + b"n"])
+
+
+def start(path):
+    """The check of a start, and let go."""
+    home = Home(path, "f")
+    try:
+        return home.checked(STEPS, ENDS)
+    finally:
+        home.close()
+
+
+@pytest.fixture
+def path(tmp_path):
+    start(tmp_path / "state")
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def lived(path):
+    """Three items of a, two of b, well ended."""
+    runs(path, b"ex-zero!", "a", "b", "a", "b", "a")
+    return path
+
+
+class TestStaleSnapshots:
+    """Rows of an epoch that never committed."""
+
+    def test_the_check_removes_exactly_what_was_planted(self, path):
+        runs(path, b"ex-zero!", "a", Crash)
+        before = snapshots(path)
+        half_committed(path, "f.b", 2, None, b"ex-zero!")
+        dry = examined(path, STEPS, ENDS)
+        assert (dry.removed, dry.back["f.b"]) == (1, 1)
+        found = start(path)
+        assert (found.removed, found.back, found.resume_epoch) == (1, {"f.a": 0, "f.b": 1}, 2)
+        assert snapshots(path) == before
+        runs(path, b"ex-one!!", "a", "b")
+        assert (counted(path, "f.a"), counted(path, "f.b")) == (1, 1)
+
+    def twice(self, path):
+        """Two crashes, each between a snapshot and its frontier; in between, b is not touched in the stale epoch."""
+        runs(path, b"ex-zero!", "a", Crash)
+        half_committed(path, "f.b", 2, None, b"ex-zero!")
+        start(path)
+        runs(path, homes_execution(b"ex-one!!"), "a", "a", Crash)
+        half_committed(path, "f.b", 3, None, homes_execution(b"ex-one!!"))
+        start(path)
+        runs(path, homes_execution(b"ex-two!!"), "a", "a", "b")
+        return counted(path, "f.a"), counted(path, "f.b")
+
+    def test_two_crashes_count_once(self, path):
+        assert self.twice(path) == (2, 1)
+
+    def test_mutant_without_the_check_it_is_refused(self, path, monkeypatch):
+        monkeypatch.setattr(homes, "clean", lambda at: (examine(at), 0))
+        with pytest.raises(StateForked):
+            self.twice(path)
+
+    def test_mutant_without_check_and_execution_it_counts_twice(self, path, monkeypatch):
+        """What the other two are for: tokens that only count cannot tell the histories apart."""
+        monkeypatch.setattr(homes, "clean", lambda at: (examine(at), 0))
+        monkeypatch.setattr(sys.modules[__name__], "homes_execution", lambda _name: b"ex-zero!")
+        assert self.twice(path) == (2, 2)
+
+
+def homes_execution(name):
+    return name
+
+
+class TestWhole:
+    """A recovery store that is not what it must be."""
+
+    def test_the_layout_is_that_of_the_engine(self, tmp_path):
+        init_db_dir(tmp_path, 1)
+        with sqlite3.connect(tmp_path / PART) as part:
+            tables = [name for (name,) in part.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            found = {name: tuple(row[1] for row in part.execute(f"PRAGMA table_info({name})")) for name in tables}
+        assert found == LAYOUT
+
+    def test_the_engine_is_the_one_whose_layout_is_known(self):
+        from importlib.metadata import version
+
+        assert version("bytewax") == "0.21.1"
+
+    def test_a_part_is_missing(self, tmp_path):
+        init_db_dir(tmp_path, 2)
+        (tmp_path / "part-1.sqlite3").unlink()
+        with pytest.raises(RecoveryFault, match="every part once"):
+            examine(tmp_path)
+
+    def test_a_part_is_older_than_the_others(self, lived):
+        with sqlite3.connect(lived / "recovery" / PART) as part:
+            part.execute("UPDATE fronts SET worker_frontier = 1")
+            part.execute("UPDATE exs SET resume_epoch = 1")
+        with pytest.raises(RecoveryFault, match="older than the others"):
+            start(lived)
+
+    def test_a_damaged_part(self, lived):
+        file = lived / "recovery" / PART
+        file.write_bytes(b"not a database at all" * 100)
+        with pytest.raises(RecoveryFault, match="damaged"):
+            start(lived)
+
+    def test_another_layout(self, lived):
+        with sqlite3.connect(lived / "recovery" / PART) as part:
+            part.execute("ALTER TABLE snaps ADD COLUMN more TEXT")
+        with pytest.raises(RecoveryFault, match=r"Bytewax 0\.21\.1"):
+            start(lived)
+
+    def test_the_dry_run_changes_nothing(self, lived):
+        before = snapshots(lived)
+        half_committed(lived, "f.b", 99, examined_token(lived, "f.b"), b"ex-zero!")
+        assert examined(lived, STEPS, ENDS).removed == 1
+        assert snapshots(lived) == before | {("f.b", 99)}
+        assert clean(lived / "recovery")[1] == 1
+        assert snapshots(lived) == before
+
+
+def examined_token(path, step_id):
+    return next(row.value for row in examine(path / "recovery").rows if row.step_id == step_id)
+
+
+class TestPickles:
+    """Whoever can write a row must not be able to run code."""
+
+    def test_plain_values_pass(self):
+        for value in (("0", b"12345678", 3), 7, None, {"a": [1, 2.5, True]}, ("lanes-1", ((1, "t", -1),))):
+            for protocol in range(3, 6):  # bytes need a call before
+                assert plain(pickle.dumps(value, protocol), "here") == value
+
+    def test_a_call_is_refused_and_not_made(self, tmp_path):
+        class Evil:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "made"),)
+
+        for protocol in range(6):
+            with pytest.raises(RecoveryFault, match="never writes"):
+                plain(pickle.dumps(Evil(), protocol), "here")
+        assert not (tmp_path / "made").exists()
+
+    def test_rubbish_is_refused(self):
+        for rubbish in (b"", b"\x80\x04", b"hello", pickle.dumps(7)[:-1]):
+            with pytest.raises(RecoveryFault, match="cannot be read"):
+                plain(rubbish, "here")
+
+    def test_a_row_that_runs_code_stops_the_start(self, lived):
+        with sqlite3.connect(lived / "recovery" / PART) as part:
+            part.execute("UPDATE snaps SET ser_change = ? WHERE step_id = 'f.a'", (pickle.dumps(os.getcwd),))
+        with pytest.raises(RecoveryFault, match=r"step f\.a.*GLOBAL"):
+            start(lived)
+
+
+class TestHalves:
+    """State without its recovery store, recovery store without its state, and both of different times."""
+
+    def test_well_ended_is_well_begun(self, lived):
+        found = start(lived)
+        assert (found.removed, found.back, found.tokens) == (0, {"f.a": 0, "f.b": 0}, {"f.a": 3, "f.b": 2})
+
+    def test_the_recovery_store_is_missing(self, lived):
+        (lived / "recovery").rename(lived.parent / "elsewhere")
+        with pytest.raises(RecoveryFault, match="missing"):
+            start(lived)
+        with pytest.raises(RecoveryFault, match="missing"):
+            examined(lived, STEPS, ENDS)
+
+    def test_the_recovery_store_was_made_anew(self, lived):
+        (lived / "recovery" / PART).unlink()
+        for left in (lived / "recovery").iterdir():
+            left.unlink()
+        init_db_dir(lived / "recovery", 1)
+        with pytest.raises(RecoveryFault, match="knows nothing of it"):
+            start(lived)
+
+    def test_the_state_is_missing(self, lived):
+        (lived / "0").rename(lived.parent / "elsewhere")
+        with pytest.raises(RecoveryFault, match="none beside it"):
+            start(lived)
+
+    def test_the_state_is_behind(self, lived):
+        with sqlite3.connect(lived / "recovery" / PART) as part:
+            part.execute("UPDATE snaps SET ser_change = ? WHERE step_id = 'f.a'", (pickle.dumps(("0", b"x", 9)),))
+        with pytest.raises(StateBehind):
+            start(lived)
+
+    def test_the_state_is_ahead(self, path):
+        runs(path, b"ex-zero!", *["a"] * 12)
+        with sqlite3.connect(path / "recovery" / PART) as part:
+            part.execute("UPDATE snaps SET ser_change = ? WHERE step_id = 'f.a'", (pickle.dumps(("0", b"x", 2)),))
+        with pytest.raises(StateAhead):
+            start(path)
+
+    def test_the_state_is_forked(self, lived):
+        with sqlite3.connect(lived / "recovery" / PART) as part:
+            part.execute("UPDATE snaps SET ser_change = ? WHERE step_id = 'f.a'", (pickle.dumps(("0", b"x", 3)),))
+        with pytest.raises(StateForked):
+            start(lived)
+
+    def test_no_token_at_all(self, lived):
+        with sqlite3.connect(lived / "recovery" / PART) as part:
+            part.execute("UPDATE snaps SET ser_change = ? WHERE step_id = 'f.a'", (pickle.dumps("hello"),))
+        with pytest.raises(RecoveryFault, match="no token"):
+            start(lived)
+
+    def test_a_step_nobody_knows(self, lived):
+        home = Home(lived, "f")
+        with pytest.raises(RecoveryFault, match=r"f\.b"):
+            home.checked({"f.a": 0}, ENDS)
+        home.close()
+
+    def test_a_step_whose_rows_are_gone(self, lived):
+        with sqlite3.connect(lived / "recovery" / PART) as part:
+            part.execute("DELETE FROM snaps WHERE step_id = 'f.b'")
+        with pytest.raises(RecoveryFault, match=r"f\.b stands at commit 2"):
+            start(lived)
+
+    def test_a_directory_of_something_else(self, tmp_path):
+        (tmp_path / "photo.jpg").write_bytes(b"")
+        with pytest.raises(StateDamaged, match="photo"):
+            Home(tmp_path, "f")
+
+    @pytest.mark.parametrize(("flow_name", "processes"), [("g", 1), ("f", 2)])
+    def test_a_directory_of_another_deployment(self, lived, flow_name, processes):
+        with pytest.raises(ForeignState):
+            Home(lived, flow_name, processes=processes)
+        Home(lived, "f").close()
+
+
+class TestOwner:
+    """One owner, and starts that are counted."""
+
+    def test_a_second_start_is_refused_and_names_the_first(self, path):
+        first = Home(path, "f")
+        with pytest.raises(StateHeld, match=str(os.getpid())):
+            Home(path, "f")
+        assert holder(path) == str(os.getpid())
+        first.close()
+        assert holder(path) is None
+        Home(path, "f").close()
+
+    def test_a_child_that_inherited_it_holds_it_on(self, path):
+        lock = Lock(path)
+        wait = "import sys; sys.stdin.read()"
+        child = subprocess.Popen([sys.executable, "-c", wait], stdin=subprocess.PIPE, pass_fds=(lock.fd,))
+        lock.release()
+        with pytest.raises(StateHeld):
+            Lock(path)
+        child.communicate()
+        Lock(path).release()
+
+    def test_starts_by_cause(self, path):
+        home = Home(path, "f")
+        assert home.begins() == {"first": 1}
+        assert home.begins() == {"first": 1, "crash": 1}
+        home.ends()
+        assert home.begins() == {"first": 1, "crash": 1, "drained": 1}
+        home.close()
+
+
+def test_step_ids_are_those_of_the_golden_file():
+    from flows.ports import FLOW_STEPS, end_ids, step_numbers
+
+    golden = (Path(__file__).parents[1] / "golden" / "step_ids.txt").read_text().split("\n")[:-1]
+    shipped = [f"{name} {number}" for flow in FLOW_STEPS for name, number in step_numbers(flow).items()]
+    shipped += [name for flow in FLOW_STEPS for name in end_ids(flow)]
+    assert shipped == golden
