@@ -196,6 +196,34 @@ def run(
 
 
 @app.command()
+def doctor(
+    config: Annotated[Path, typer.Option("--config", help="Settings file.")],
+    flow: Annotated[
+        FlowName | None, typer.Option(help="Which flow; default: that of the state directory, else store.")
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plaintext beyond this machine.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say in words what is wrong with a deployment and what to do; changes nothing, exit 1 where something is.
+
+    Example: footfall doctor --config footfall.toml
+    """
+    from flows.doctor import as_json as plain
+    from flows.doctor import doctor as looked
+
+    found = looked(flow.value if flow else None, config, insecure=insecure)
+    if as_json:
+        _json(plain(found))
+    else:
+        for one in found:
+            _say(f"{'well ' if one.well else 'WRONG'}  {one.what}: {one.about}")
+            if one.remedy:
+                _say(f"       to do: {one.remedy}")
+    if not all(one.well for one in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def simulate(
     out: Out,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the shop.")] = 7,

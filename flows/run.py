@@ -217,6 +217,6 @@ def _on_leash(pulse: Pulse) -> None:
 
 def _remedied(fault: StateFault, start: Start) -> str:
     return (
-        f"{fault}. To look closer: footfall doctor {start.flow} --config {start.config}. To begin anew, which keeps the"
+        f"{fault}. To look closer: footfall doctor --config {start.config}. To begin anew, which keeps the"
         f" old directory aside: footfall run {start.flow} --config {start.config} --from-scratch"
     )
