@@ -4,6 +4,7 @@ Only the administrative client is used here, so a thread of its own may ask with
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -27,6 +28,7 @@ FORBIDDEN = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER
 ASK_S = 2.0
 """How long one question may take while the broker's answer is waited for in rounds."""
 REMIND_S = 5.0
+_AGAIN_S = 0.1
 _GRACE_S = 5.0
 
 
@@ -127,7 +129,7 @@ class Cluster:
             BrokerRefused: it does not let us in.
             Refused: a topic is missing.
         """
-        wanted, began, reminded = sorted(topics), monotonic(), -REMIND_S
+        wanted, began, reminded = sorted(topics), monotonic(), 1.0 - REMIND_S
         while True:
             try:
                 seen = self.look(wanted)
@@ -146,6 +148,7 @@ class Cluster:
             if waited - reminded >= REMIND_S:
                 reminded = waited
                 self._say(f"waiting for the broker at {self._address}: {reason}")
+            time.sleep(_AGAIN_S)
 
 
 class Watch(threading.Thread):

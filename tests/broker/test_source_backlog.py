@@ -4,6 +4,7 @@ import time
 from itertools import pairwise
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from operators.connectors import backlog, pump
 from operators.connectors.pump import Pump
@@ -131,3 +132,28 @@ def test_mutant_a_wait_that_looks_at_no_timer(topics, monkeypatch):
     monkeypatch.setattr(Pump, "_wait", lambda self, now: 0.33)
     late = lateness(topics)
     assert late[len(late) // 2] >= 10.0, late
+
+
+def test_a_partition_that_owes_rows_and_delivers_none_stops_the_others_only_for_a_while(topics, monkeypatch):
+    monkeypatch.setattr(pump, "GIVE_UP_S", 0.7)
+    topics.make(sensing__position=2)
+    for partition in range(2):
+        topics.put(POSITION, partition, range(100), int(time.time() * 1000) - HOUR_MS, 1)
+    reader = Reader(topics, topics=(POSITION,))
+    monkeypatch.setattr(Pump, "_poll", lambda self, wait_s: time.sleep(wait_s))
+    reader.sweep()  # partitions are placed, nothing is fetched yet
+    stuck = [TopicPartition(topics.prefix + POSITION, 1)]
+    consumer = reader.lanes["lane-00"]._pump._consumer
+    consumer.pause(stuck)
+    monkeypatch.undo()
+    monkeypatch.setattr(pump, "GIVE_UP_S", 0.7)
+    calm = time.monotonic() + 0.4
+    reader.until(lambda: time.monotonic() > calm)
+    assert not reader.items
+    reader.read(100).tick()
+    assert {row.partition for row in reader.rows} == {0}
+    assert any("position:1 has more and delivers nothing" in said for said in reader.said)
+    consumer.resume(stuck)
+    reader.read(200)
+    assert reader.of(POSITION, 1) == [str(number) for number in range(100)]
+    reader.close()
