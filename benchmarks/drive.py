@@ -10,10 +10,10 @@ import numpy as np
 from benchmarks.recordings import SECOND, Reading
 from operators.admit import Admit, AdmitRule
 from operators.dwell import Dwell, DwellRule
-from operators.dwelling import dwelling
-from operators.place import Places
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
+from operators.venues.dwelling import dwelling
+from operators.venues.place import Places
 from schemas.derived import DwellReached, Transition, Visit
 from schemas.items import Event, Fix, Item, Tick, Watermark
 from schemas.operations import Alert, DeadLetter, Late

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from operators.place import Places
+from operators.venues.place import Places
 from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION, tokens
 from schemas.venue import Dwelling, Venue
 

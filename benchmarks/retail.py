@@ -29,12 +29,12 @@ from rich.table import Table as Printed
 from benchmarks.recordings import DATA, SECOND, rows
 from operators.admit import Admit, AdmitRule
 from operators.decode import Decode, DecodeRule
-from operators.evidence import StitchRule
-from operators.place import Places
+from operators.identities.evidence import StitchRule
 from operators.profile import ProfileRule, Profiles
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
 from operators.stitch import Stitch
+from operators.venues.place import Places
 from schemas.items import Heard, Item, Linked, Tally, Tick, Touched
 from schemas.people import Receipt
 from schemas.person import Aggregate, Observation

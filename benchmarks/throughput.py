@@ -18,7 +18,7 @@ from flows.replay import Options, replay
 from flows.settings import TECHNOLOGIES
 from flows.simulate import simulate, write_rows
 from operators.connectors.merge import Merge, json_rows
-from operators.dwelling import dwelling
+from operators.venues.dwelling import dwelling
 from schemas.items import Heard
 
 SEED = 7

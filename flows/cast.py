@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from operators.arbitration import bucket
+from operators.decisions.arbitration import bucket
 from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION, tokens
 
 Row = tuple[str, dict[str, Any]]

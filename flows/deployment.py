@@ -13,13 +13,11 @@ from operators.decide import Decide, DecideRule
 from operators.decode import Decode, DecodeRule
 from operators.deliver import Deliver, DeliverRule
 from operators.dwell import Dwell, DwellRule
-from operators.dwelling import dwelling
-from operators.evidence import StitchRule
-from operators.lightgbm import ModelUnavailable
-from operators.model import Model, ModelRefused, load_model
+from operators.identities.evidence import StitchRule
+from operators.models.lightgbm import ModelUnavailable
+from operators.models.model import Model, ModelRefused, load_model
 from operators.occupancy import Occupancy
 from operators.person import PersonStep
-from operators.place import Places
 from operators.profile import ProfileRule, Profiles
 from operators.rules.faults import Fault, repaired
 from operators.rules.load import FOLDERS, Rules, load_rules
@@ -28,7 +26,9 @@ from operators.score import Scores
 from operators.segments import Segments
 from operators.state.store import Tables
 from operators.stitch import Stitch
-from operators.venue import load_venue
+from operators.venues.dwelling import dwelling
+from operators.venues.place import Places
+from operators.venues.venue import load_venue
 from schemas.pseudonym import Tokens, tokens
 from schemas.reference import Zone
 from schemas.sealing import KEY_BYTES, deployment_key, opener, sealer

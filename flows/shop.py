@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from operators.venue import VenueFault, load_venue
+from operators.venues.venue import VenueFault, load_venue
 from schemas.reference import Ring
 from schemas.venue import Venue
 

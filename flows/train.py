@@ -17,13 +17,13 @@ from flows.deployment import EXAMPLE, Deployment
 from flows.history import write_history
 from flows.replay import FLOWS, merged
 from operators.connectors.merge import Progress, batches
-from operators.learn import TooLittle, train_intent
-from operators.lightgbm import ModelUnavailable
+from operators.models.learn import TooLittle, train_intent
+from operators.models.lightgbm import ModelUnavailable
+from operators.models.quality import Leak
+from operators.models.training import Row, TrainingTap
 from operators.profile import ProfileRule, Profiles
-from operators.quality import Leak
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
-from operators.training import Row, TrainingTap
 from schemas.items import Item, Linked, Touched
 from schemas.person import Aggregate, Observation
 from schemas.types import AnyRecord

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from heapq import heappush
 
-from operators import remarks
-from operators.clocks import PROBATION_LASTS, SECOND, Held, Source, Trust, judge
-from operators.dwelling import default_of
-from operators.grounds import Grounds
-from operators.place import Places
-from operators.ranges import fault_of
-from operators.reorder import Trail, Waiting
-from operators.repeats import Repeats
-from operators.shore import Shore
+from operators.door import remarks
+from operators.door.clocks import PROBATION_LASTS, SECOND, Held, Source, Trust, judge
+from operators.door.grounds import Grounds
+from operators.door.ranges import fault_of
+from operators.door.reorder import Trail, Waiting
+from operators.door.repeats import Repeats
+from operators.door.shore import Shore
+from operators.door.times import END, UNTIL, fault_of_time
 from operators.state.store import Tables
-from operators.times import END, UNTIL, fault_of_time
+from operators.venues.dwelling import default_of
+from operators.venues.place import Places
 from schemas.items import Due, Event, Fix, Item, Tally, Tick, Watermark
 from schemas.letters import Sealed, dead_letter
 from schemas.sensing import Position, SourceStatus

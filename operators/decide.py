@@ -10,19 +10,19 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from operators.absences import Absences
-from operators.arbiter import Arbiter, Told
-from operators.consent_view import ConsentView
-from operators.guards import known
-from operators.occasion import Occasion
-from operators.releases import Releases
+from operators.decisions.absences import Absences
+from operators.decisions.arbiter import Arbiter, Told
+from operators.decisions.consent_view import ConsentView
+from operators.decisions.guards import known
+from operators.decisions.occasion import Occasion
+from operators.decisions.releases import Releases
+from operators.decisions.screens import Screens
+from operators.decisions.surroundings import STOCK, Surroundings
+from operators.decisions.triggers import Triggers, about_stay
+from operators.decisions.verdicts import Moment, ScoreOf, Verdicts
+from operators.decisions.waiting import Stay, Undecided, Waiting
 from operators.rules.load import Rules
-from operators.screens import Screens
 from operators.state.store import Tables
-from operators.surroundings import STOCK, Surroundings
-from operators.triggers import Triggers, about_stay
-from operators.verdicts import Moment, ScoreOf, Verdicts
-from operators.waiting import Stay, Undecided, Waiting
 from schemas import ids
 from schemas.derived import DwellReached, Outcome, SegmentChange, Transition
 from schemas.items import Event, Item, Linked, Occupied, Person, Touched

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from operators.consent import compose
-from operators.ledger import Agreed
+from operators.people.consent import compose
+from operators.people.ledger import Agreed
 from operators.rules.channels import CHANNELS
 from operators.rules.templates import Part, Template
 from operators.state.store import Table, Tables

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Literal
 
-from operators.ground import Ground, Places, Turn
-from operators.hours import Hours
-from operators.moves import Moves, Outcome
-from operators.saying import Saying
 from operators.state.store import Tables
-from operators.stay import State, Stay, figures
-from operators.subject import NEVER, Subject, next_key
-from operators.tracking import Tracking
+from operators.stays.ground import Ground, Places, Turn
+from operators.stays.moves import Moves, Outcome
+from operators.stays.saying import Saying
+from operators.stays.stay import State, Stay, figures
+from operators.stays.subject import NEVER, Subject, next_key
+from operators.stays.tracking import Tracking
+from operators.venues.hours import Hours
 from schemas.items import Due, Fix, Item, Watermark
 from schemas.reference import Consent, Link, Site, Threshold, Zone
 from schemas.venue import Dwelling, Venue

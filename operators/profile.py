@@ -9,10 +9,10 @@ from hashlib import blake2b
 
 import msgspec
 
-from operators import consent, ledger
-from operators.ledger import Agreed, Contribution
+from operators.people import consent, ledger
+from operators.people.ledger import Agreed, Contribution
+from operators.people.windows import HOUR, Gauge, Scalar, Window, unit_of
 from operators.state.store import Table, Tables
-from operators.windows import HOUR, Gauge, Scalar, Window, unit_of
 from schemas import ids
 from schemas.derived import DwellReached, Profile, Trait, Transition, Visit
 from schemas.items import Event, Linked, Person, Touched

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from operators.features import Moment, features_hash, vector
-from operators.history import History, observe
-from operators.model import Model
+from operators.models.features import Moment, features_hash, vector
+from operators.models.history import History, observe
+from operators.models.model import Model
 from operators.state.store import Tables
 from schemas import ids
 from schemas.derived import DwellReached, Reason, Score, Transition, Visit

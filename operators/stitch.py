@@ -7,9 +7,9 @@ function of what is stored, so it can be explained, undone and replayed.
 
 from collections.abc import Callable
 
-from operators.assignments import Cause, Register
-from operators.evidence import CHANNELS, Agreement, StitchRule, Tie, bucket, namespace
-from operators.forest import Forest
+from operators.identities.assignments import Cause, Register
+from operators.identities.evidence import CHANNELS, Agreement, StitchRule, Tie, bucket, namespace
+from operators.identities.forest import Forest
 from operators.state.store import Table, Tables
 from schemas.derived import DwellReached, Transition, Visit
 from schemas.items import Event, Item, Member, Person, Tick, Touched

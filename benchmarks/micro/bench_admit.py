@@ -5,9 +5,9 @@ import sys
 from time import process_time
 
 from operators.admit import Admit, AdmitRule
-from operators.place import Places
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
+from operators.venues.place import Places
 from schemas.items import Event, Fix, Item, Tick
 from schemas.reference import Ring, Site, Zone
 from schemas.sensing import Position

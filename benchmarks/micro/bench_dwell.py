@@ -9,10 +9,10 @@ import random
 from time import perf_counter
 
 from operators.dwell import Dwell, DwellRule
-from operators.dwelling import dwelling
-from operators.place import Places
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
+from operators.venues.dwelling import dwelling
+from operators.venues.place import Places
 from schemas.items import Fix, Item, Watermark
 from schemas.reference import Ring, Site, Zone
 from schemas.venue import Floor, Venue

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from operators.features import Moment, features_hash, vector
-from operators.history import DAY, HOUR, MINUTE, SECOND, History, observe
-from operators.lightgbm import Trees
-from operators.model import load_model
+from operators.models.features import Moment, features_hash, vector
+from operators.models.history import DAY, HOUR, MINUTE, SECOND, History, observe
+from operators.models.lightgbm import Trees
+from operators.models.model import load_model
 from schemas.derived import Transition
 from schemas.people import Receipt, ReceiptLine, WebEvent, WebItem
 from schemas.person import GRANTED, Consents

@@ -9,7 +9,7 @@ import random
 import sys
 from time import process_time
 
-from operators.evidence import DAY_US, StitchRule
+from operators.identities.evidence import DAY_US, StitchRule
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
 from operators.stitch import Stitch

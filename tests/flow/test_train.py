@@ -10,10 +10,10 @@ from flows.history import write_history
 from flows.replay import Options, replay
 from flows.simulate import write_directory
 from flows.train import HORIZON_US, recorded_rows, ship, train
-from operators.features import features_hash
-from operators.learn import train_intent
-from operators.model import load_model
-from operators.quality import Leak
+from operators.models.features import features_hash
+from operators.models.learn import train_intent
+from operators.models.model import load_model
+from operators.models.quality import Leak
 
 
 def contents(folder: Path) -> dict[str, bytes]:

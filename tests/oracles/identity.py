@@ -6,7 +6,7 @@ where it must: what a denial forbids is not kept.
 
 from collections import defaultdict
 
-from operators.evidence import DAY_US, NEVER, StitchRule, namespace
+from operators.identities.evidence import DAY_US, NEVER, StitchRule, namespace
 from operators.state.memory import Memory, MemoryStore
 from operators.state.store import Store, Tables, Token
 from operators.stitch import Stitch

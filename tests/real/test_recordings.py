@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import presence_quality as quality
 from benchmarks.recordings import DATA, NOISES, noisy, pedestrians, rows, sampled, walks
-from operators.quality import Leak, auc, guard_columns
+from operators.models.quality import Leak, auc, guard_columns
 
 UCY, UWB = DATA / "ucy_zara_students_pedestrians.csv.gz", DATA / "uwb_pozyx_dynamic.csv.gz"
 TAG, COUNTER = DATA / "uwb_vs_peoplecounter_uwb.csv.gz", DATA / "uwb_vs_peoplecounter_xovis.csv.gz"

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators import clocks
 from operators.admit import Admit, AdmitRule
-from operators.place import Places
+from operators.door import clocks
+from operators.door.times import END
 from operators.state.memory import Memory, MemoryStore
 from operators.state.store import Tables
-from operators.times import END
+from operators.venues.place import Places
 from schemas.codec import decode_body
 from schemas.items import Due, Event, Fix, Occupied, Tally, Tick, Watermark
 from schemas.people import Receipt, WebEvent

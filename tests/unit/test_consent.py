@@ -2,9 +2,9 @@
 
 import pytest
 
-from operators import consent
-from operators.consent import compose, next_expiry
-from operators.ledger import Agreed
+from operators.people import consent
+from operators.people.consent import compose, next_expiry
+from operators.people.ledger import Agreed
 from schemas.person import DENIED, EXPIRED, GRANTED, UNSET, WITHDRAWN
 
 T0 = 1_000

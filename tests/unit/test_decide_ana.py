@@ -6,7 +6,7 @@ import pytest
 
 from operators.decide import DecideRule
 from operators.rules import load_rules
-from operators.venue import load_venue
+from operators.venues.venue import load_venue
 from schemas import ids
 from schemas.derived import DwellReached
 from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION, tokens

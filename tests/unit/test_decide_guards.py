@@ -3,13 +3,13 @@
 import pytest
 from msgspec.structs import replace
 
-from operators import guards
-from operators.arbitration import Arm, Entrant, meet, walk
-from operators.caps import Ledger, in_window
-from operators.guards import Answer
-from operators.releases import Releases
+from operators.decisions import guards
+from operators.decisions.arbitration import Arm, Entrant, meet, walk
+from operators.decisions.caps import Ledger, in_window
+from operators.decisions.guards import Answer
+from operators.decisions.releases import Releases
+from operators.decisions.screens import Screens
 from operators.rules.campaigns import Stock
-from operators.screens import Screens
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
 from schemas.person import DENIED, EXPIRED, UNSET, WITHDRAWN, Consents

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as some
 
-from operators import arbitration, caps, guards
-from operators.arbitration import arm, bucket
-from operators.guards import Answer, quiet_until
-from operators.occasion import Reading
+from operators.decisions import arbitration, caps, guards
+from operators.decisions.arbitration import arm, bucket
+from operators.decisions.guards import Answer, quiet_until
+from operators.decisions.occasion import Reading
 from operators.rules.campaigns import Arm, Quiet, Test
 from schemas import ids
 from schemas.items import Event

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from operators.arbitration import bucket
 from operators.decide import DecideRule
+from operators.decisions.arbitration import bucket
 from schemas.derived import Reason, Score
 from schemas.items import Event
 from schemas.people import Customer

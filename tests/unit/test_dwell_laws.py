@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from operators import moves
 from operators.dwell import Dwell
-from operators.stay import Moved, State, figures, heard
+from operators.stays import moves
+from operators.stays.stay import Moved, State, figures, heard
 from schemas.derived import Transition, Visit
 from schemas.items import Fix, Item
 from schemas.reference import Consent, Link, Purpose, Threshold, Zone
@@ -440,6 +440,6 @@ def test_the_oracle_catches_a_fault_of_the_machine(name, monkeypatch):
         "heard-kept": _grace_counts,
     }
     if name == "ripe":
-        monkeypatch.setattr("operators.stay.ripe", wrong[name])
+        monkeypatch.setattr("operators.stays.stay.ripe", wrong[name])
     monkeypatch.setattr(moves, name.split("-")[0], wrong[name])
     assert caught()

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import operators.features as core
-from operators.features import Moment, features_hash, vector
-from operators.history import History, observe
+import operators.models.features as core
+from operators.models.features import Moment, features_hash, vector
+from operators.models.history import History, observe
 from schemas.derived import DwellReached, Transition, Visit
 from schemas.features import FEATURE_HASH, FEATURES, INDEX, NAMES, registry_hash
 from schemas.people import Receipt, ReceiptLine, WebEvent, WebItem

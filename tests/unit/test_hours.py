@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from operators.hours import Hours
+from operators.venues.hours import Hours
 
 MADRID = ZoneInfo("Europe/Madrid")
 MINUTE = 60_000_000

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from operators.learn import train_intent
-from operators.lightgbm import ModelUnavailable, library
-from operators.model import LARGEST, ModelRefused, load_model, version_of
-from operators.training import Row
+from operators.models.learn import train_intent
+from operators.models.lightgbm import ModelUnavailable, library
+from operators.models.model import LARGEST, ModelRefused, load_model, version_of
+from operators.models.training import Row
 from schemas.features import NAMES
 
 HOUR = 3600 * 10**6
@@ -147,7 +147,7 @@ def test_an_oversize_text_is_not_even_read(good, tmp_path):
 
 
 def test_a_fast_route_that_answers_otherwise_is_given_up(good, monkeypatch):
-    monkeypatch.setattr("operators.lightgbm._SingleRow.__call__", lambda self, row: 0.125)
+    monkeypatch.setattr("operators.models.lightgbm._SingleRow.__call__", lambda self, row: 0.125)
     model = load_model(good)
     monkeypatch.undo()
     assert not model.trees.fast

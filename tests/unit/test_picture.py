@@ -12,7 +12,7 @@ from flows.live import LiveShop
 from flows.picture import NEXT, Picture, Teller, lines, summary
 from flows.plan import Plan
 from flows.shopstate import UNHEARD_US, ShopState
-from operators.venue import load_venue
+from operators.venues.venue import load_venue
 from schemas import rows as reading
 from schemas.derived import Assignment, Candidate, Decision, Transition, Trigger
 from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION, tokens

@@ -7,8 +7,8 @@ import shapely
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from operators.place import Places
-from operators.rings import Shape, hull
+from operators.venues.place import Places
+from operators.venues.rings import Shape, hull
 from schemas.reference import Ring, Site, Zone
 from schemas.venue import Floor, Venue
 

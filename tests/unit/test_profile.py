@@ -1,9 +1,9 @@
 """Profiles, case by case: what is told when, and the failures the field knows."""
 
+from operators.people.windows import HOUR
 from operators.profile import ProfileRule, Profiles
 from operators.state.memory import Memory, MemoryStore
 from operators.state.store import Tables
-from operators.windows import HOUR
 from schemas import ids
 from schemas.derived import DwellReached, Transition
 from schemas.items import Event, Linked, Member, Person, Touched

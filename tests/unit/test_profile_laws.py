@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from operators import profile as profile_module
+from operators.people.windows import HOUR
 from operators.profile import ProfileRule, Profiles
 from operators.state.memory import Memory, MemoryStore
 from operators.state.store import Tables
-from operators.windows import HOUR
 from schemas.derived import Transition
 from schemas.items import Event, Linked, Member, Person, Touched
 from schemas.people import ContactPoint, Customer, Receipt, WebEvent

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.features import features_hash
-from operators.learn import train_intent
-from operators.model import load_model
+from operators.models.features import features_hash
+from operators.models.learn import train_intent
+from operators.models.model import load_model
+from operators.models.training import ALL_GRANTED, Row, TrainingTap
 from operators.score import Scores, counting
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
-from operators.training import ALL_GRANTED, Row, TrainingTap
 from schemas import ids
 from schemas.derived import Command, DwellReached, Transition
 from schemas.features import INDEX, NAMES

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from operators.consent import compose
-from operators.ledger import Contribution
+from operators.people.consent import compose
+from operators.people.ledger import Contribution
 from operators.profile import ProfileRule, Profiles
 from operators.rules.load import check_rules
 from operators.segments import Segments

@@ -18,9 +18,9 @@ from flows.scenes import SCENES
 from flows.sensors import SECOND
 from flows.shop import Shop
 from flows.simulate import simulate, write_directory
-from operators.arbitration import bucket
+from operators.decisions.arbitration import bucket
 from operators.rules.load import FOLDERS, check_rules
-from operators.venue import VenueFault, load_venue
+from operators.venues.venue import VenueFault, load_venue
 from schemas import rows as reading
 from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION, tokens
 from schemas.topics import TOPICS

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from operators import evidence
-from operators.evidence import DAY_US, StitchRule
+from operators.identities import evidence
+from operators.identities.evidence import DAY_US, StitchRule
 from schemas import ids
 from schemas.derived import Assignment, Transition
 from schemas.items import Event, Item, Linked, Member, Person, Tally, Tick, Touched

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from operators import evidence, forest
-from operators.evidence import DAY_US, Edges, Pointer, Seen, StitchRule, namespace
+from operators.identities import evidence, forest
+from operators.identities.evidence import DAY_US, Edges, Pointer, Seen, StitchRule, namespace
 from operators.state.rocks import RocksStore
 from operators.state.store import Token
 from schemas.items import Event, Item, Linked

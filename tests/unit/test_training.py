@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from operators.learn import SETTINGS, TooLittle, split_by_time, train_intent
-from operators.lightgbm import Trees, fit
-from operators.model import load_model
-from operators.quality import (
+from operators.models.learn import SETTINGS, TooLittle, split_by_time, train_intent
+from operators.models.lightgbm import Trees, fit
+from operators.models.model import load_model
+from operators.models.quality import (
     Leak,
     auc,
     average_precision,
@@ -21,7 +21,7 @@ from operators.quality import (
     guard_shuffled,
     isotonic,
 )
-from operators.training import Row
+from operators.models.training import Row
 from schemas.features import INDEX, NAMES
 
 D, H = 86400 * 10**6, 3600 * 10**6

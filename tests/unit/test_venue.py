@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from operators.venue import EARTH_M, VenueFault, dwelling, gather, load_venue
+from operators.venues.venue import EARTH_M, VenueFault, dwelling, gather, load_venue
 from schemas.reference import Ring, Zone
 
 SITE = {

@@ -1,0 +1,1 @@
+"""Triggers, guards, caps, arms, records and commands; what `decide` is made of."""

@@ -1,0 +1,1 @@
+"""The gates of the door: clocks of sources, order, repeats, ranges; what `admit` is made of."""

@@ -1,0 +1,1 @@
+"""Features, models and their training; what `score` is made of."""

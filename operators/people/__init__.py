@@ -1,0 +1,1 @@
+"""What an identifier contributes to a person; what `profile` is made of."""

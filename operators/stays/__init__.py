@@ -1,0 +1,1 @@
+"""A stay: its states, its moves, its records; what `dwell` is made of."""
