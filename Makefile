@@ -37,10 +37,16 @@ check: $(STAMP)  ## style, types, who imports whom, schemas, lock
 bench: $(STAMP)  ## measure throughput and latency (B=short for the form that CI runs)
 	$(BIN)/python -m benchmarks $(B) $(ARGS)
 
+chaos: $(STAMP)  ## kill it and compare (R=R1 SEED=7 for one row of the fault table; without R those that CI runs)
+	$(BIN)/python -m tests.chaos $(R) --seed $(or $(SEED),7) $(ARGS)
+
+chaos-long: $(STAMP)  ## the same in the sizes of the fault table
+	$(BIN)/python -m tests.chaos $(or $(R),all) --seed $(or $(SEED),7) --long $(ARGS)
+
 lock: $(STAMP)  ## compile requirements.lock (on python3.11, so that it installs on 3.12 too)
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra dev --output-file requirements.lock pyproject.toml
 
 clean:  ## remove .venv
 	rm -rf .venv
 
-.PHONY: help setup demo test test-kafka check bench lock clean
+.PHONY: help setup demo test test-kafka check bench chaos chaos-long lock clean
