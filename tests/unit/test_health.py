@@ -1,0 +1,145 @@
+"""Pulse, health page and metrics, without a flow."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+from flows.causes import told
+from flows.health import Meters, Server
+from flows.settings import WrongUse
+from operators.pulse import Pulse
+from operators.state.store import StateBehind
+from schemas.items import Batch, Tally
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_alive_while_it_beats(clock):
+    pulse = Pulse(clock, 10.0)
+    clock.now += 59
+    assert pulse.alive
+    clock.now += 2
+    assert not pulse.alive
+    pulse.beat()
+    assert pulse.alive
+
+
+def test_alive_in_a_bounded_wait_and_no_longer(clock):
+    pulse = Pulse(clock, 1.0)
+    pulse.waits(900)
+    clock.now += 899
+    assert pulse.alive
+    clock.now += 2
+    assert not pulse.alive
+    pulse.waits(0)
+    assert pulse.alive
+    clock.now += 7
+    assert not pulse.alive
+
+
+def test_an_epoch_is_durable_when_a_lane_that_gave_its_snapshot_is_asked_again(clock):
+    stalls = []
+    pulse = Pulse(clock, 1.0, stalls.append)
+    assert not pulse.ready
+    pulse.durable()
+    assert not pulse.ready
+    pulse.closes()
+    clock.now += 0.5
+    pulse.closes()
+    clock.now += 0.25
+    pulse.durable()
+    pulse.durable()
+    assert (stalls, pulse.epochs, pulse.ready) == ([0.75], 1, True)
+    assert pulse.age == 0.75
+    pulse.stop.set()
+    assert not pulse.ready
+
+
+def get(server, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.fixture
+def served():
+    meters = Meters(1.0)
+    server = Server("127.0.0.1:0", meters)
+    yield meters, server
+    server.close()
+
+
+def test_the_page_of_a_flow_that_starts(served):
+    meters, server = served
+    assert (get(server, "/startup")[0], get(server, "/ready")[0], get(server, "/live")[0]) == (503, 503, 200)
+    meters.pulse.flowing = True
+    assert (get(server, "/startup")[0], get(server, "/ready")[0]) == (200, 503)
+    meters.pulse.closes()
+    meters.pulse.durable()
+    status, body = get(server, "/ready")
+    assert (status, json.loads(body)["epochs"]) == (200, 1)
+    assert get(server, "/etc/passwd")[0] == 404
+
+
+def test_metrics_of_a_batch(served):
+    meters, server = served
+    items = [Tally("sensing.position", "read", 5), Tally("sensing.position", "late", 2)]
+    meters.take(Batch(items, {"heard": 1_000_000, "decode": 1_000_500}))
+    meters.watch(dirty=lambda: 7, lag=lambda: {("sensing.position", 0): 3, ("sensing.position", 1): 4},
+                 counts=lambda: {("suppressed", "action.command"): 2, ("other", "x"): 1})  # fmt: skip
+    meters.started({"first": 1, "crash": 2}, 3)
+    page = get(server, "/metrics")[1]
+    for line in (
+        'footfall_input_events_total{topic="sensing.position"} 5.0',
+        'footfall_late_events_total{topic="sensing.position"} 2.0',
+        'footfall_input_fates_total{fate="late",topic="sensing.position"} 2.0',
+        'footfall_input_lag_events{topic="sensing.position"} 7.0',
+        'footfall_actions_deduplicated_total{topic="action.command"} 2.0',
+        "footfall_epoch_dirty_keys 7.0",
+        'footfall_starts_total{cause="crash"} 2.0',
+        "footfall_state_rollbacks_total 3.0",
+        'footfall_stage_seconds_count{stage="decode"} 1.0',
+        'footfall_stage_seconds_count{stage="publish"} 1.0',
+    ):
+        assert line in page.splitlines(), page
+
+
+def test_an_address_that_is_taken_is_named(served):
+    _, server = served
+    with pytest.raises(WrongUse, match="free address"):
+        Server(f"127.0.0.1:{server.port}", Meters(1.0))
+
+
+def wrapped(error):
+    try:
+        try:
+            raise error  # noqa: TRY301
+        except Exception as first:
+            raise RuntimeError("error calling on_batch") from first
+    except RuntimeError as outer:
+        return outer
+
+
+def test_a_cause_is_told_without_anybodys_data():
+    assert told(wrapped(StateBehind("the state of shard 0 was lost"))) == "StateBehind: the state of shard 0 was lost"
+    assert told(wrapped(OSError(28, "No space left on device", "/state"))) == "OSError: No space left on device: /state"
+    secret = told(wrapped(KeyError("loyalty:ana-card")))
+    assert secret.startswith("KeyError in test_health.py, line ")
+    assert "ana" not in secret
