@@ -10,6 +10,7 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -22,6 +23,8 @@ from operators.connectors import subjects
 from operators.connectors.owner import OWNER
 from operators.connectors.registry import Registry, RegistryAccess
 from schemas.codec import decode_body, encode, unframed
+from schemas.keys import key_of, partition_of
+from schemas.pseudonym import subject_tokens, tokens
 from schemas.rows import from_line, instant
 from schemas.topics import TOPICS
 
@@ -230,3 +233,57 @@ def test_only_presence_is_split(tmp_path, flow):
     _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2
     assert "--processes must be 1" in err
+
+
+def test_two_processes_of_presence_split_the_lanes_and_end_together(tmp_path, broker, registry, prefix):
+    folder = shop(tmp_path / "shop", broker, registry, prefix)
+    config = str(folder / "footfall.toml")
+    prepared(folder, broker, prefix)
+    ids = subjects.ids(Registry(RegistryAccess(url=registry)), live_topics("presence"), prefix)
+    producer = Producer({"bootstrap.servers": broker, "log_level": 0})
+    subject = subject_tokens(tokens(b"a key for the broker tests", 1))
+    sent = 0
+    for _, topic, line in moved(folder)[:3_000]:
+        if topic != "sensing.position":
+            continue
+        try:
+            record = from_line(TOPICS[topic].record, line)
+            record = msgspec.structs.replace(record, subject_id=subject(record.subject_id), site_id="mad-01")
+        except Exception:
+            continue
+        key = key_of(topic, record)
+        producer.produce(prefix + topic, encode(ids[topic], record), key.encode(), partition_of(key, PARTITIONS))
+        producer.poll(0)
+        sent += 1
+    producer.flush(20)
+    supervisor = footfall("run", "presence", "--config", config, "--processes", "2")
+    children = until(supervisor, "supervising")["processes"]
+    second = footfall("run", "presence", "--config", config, "--processes", "2")
+    _, err = second.communicate(timeout=LIMIT_S)
+    assert second.returncode == 1
+    assert str(supervisor.pid) in err
+    for _ in children:
+        until(supervisor, "flowing")
+    limit = time.monotonic() + LIMIT_S
+    while not (found := told(broker, prefix, "presence.transition")):
+        assert time.monotonic() < limit
+        time.sleep(0.5)
+    assert max(found.values()) == 1
+    os.kill(children[1], signal.SIGKILL)
+    _, err = supervisor.communicate(timeout=LIMIT_S)
+    assert supervisor.returncode == 1
+    assert '"process_ended"' in err
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert sorted(path.name for path in (folder / "state").glob("process-*")) == ["process-00", "process-01"]
+    again = footfall("run", "presence", "--config", config, "--processes", "2")
+    until(again, "flowing")
+    until(again, "flowing")
+    again.terminate()
+    _, err = again.communicate(timeout=LIMIT_S)
+    assert again.returncode == 0, err
+    found = told(broker, prefix, "presence.transition")
+    assert max(found.values()) == 1
+    other = footfall("run", "presence", "--config", config)
+    _, err = other.communicate(timeout=LIMIT_S)
+    assert other.returncode == 1
+    assert "fixed for the life of the state" in err
