@@ -48,8 +48,6 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         )
 
     def write_batch(self, values: list[Batch]) -> None:
-        if self._opened.owner is not None:
-            self._opened.owner.check_if_stale()
         self._wide.heed()
         fenced: list[Outgoing] = []
         wide: list[Outgoing] = []
@@ -58,6 +56,8 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
                 out = self._fresh(event)
                 if out is not None:
                     (fenced if out.topic in self._in_transactions else wide).append(out)
+        if self._opened.owner is not None and (fenced or wide):
+            self._opened.owner.check_if_stale()
         if fenced:  # first, since somebody is waiting for them; the others travel while they are committed
             assert self._fenced is not None
             self._fenced.begin()

@@ -7,13 +7,12 @@ start at once still have an order. What a woken process had already handed to it
 the claim bounds the overlap to that, it does not forbid it; transactions do, where they are used.
 """
 
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from operators.connectors.clock import monotonic
+from operators.connectors.tails import ForeignWriter, TailGone, Tails
 
 OWNER = "footfall.owner"
 """One partition, compacted: key = output, value = who claims it."""
@@ -34,31 +33,29 @@ class Owner:
     """The claims of one process on some outputs.
 
     Args:
-        kafka: settings of any client.
+        tails: reads topics; never over the connection of a waiting consumer, behind which a question of 1 ms
+            would stand for half a second.
         topic: the topic of claims, with its prefix.
         outputs: names of what is claimed.
         execution: who claims.
-        beat: called while it waits.
         limit_s: how long it waits for the broker.
     """
 
     def __init__(
         self,
-        kafka: Mapping[str, Any],
+        tails: Tails,
         topic: str,
         outputs: list[str],
         execution: str,
         *,
-        beat: Callable[[], None] = lambda: None,
         limit_s: float = 60.0,
     ) -> None:
-        self._kafka, self._topic, self._beat, self._limit = dict(kafka), topic, beat, limit_s
+        self._tails, self._topic, self._limit = tails, topic, limit_s
         self._outputs = {output.encode() for output in outputs}
         self._execution = execution.encode()
         self._claims: dict[bytes, int] = {}
         self._looked = 0.0
         self._next = 0
-        self._consumer: Consumer | None = None
 
     @property
     def generation(self) -> int:
@@ -67,16 +64,16 @@ class Owner:
 
     def claim(self) -> None:
         """Claim every output; whoever had it before will see it."""
-        heard: list[tuple[Any, Message]] = []
+        heard: list[tuple[KafkaError | None, Message]] = []
         settings = {"acks": "all", "enable.idempotence": True, "delivery.timeout.ms": int(self._limit * 1000)}
-        producer = Producer(self._kafka | settings)
+        producer = Producer(self._tails.kafka | settings)
         with suppress(KafkaException):  # the client would else find its broker by a timer of half a second
             producer.list_topics(timeout=SLICE_S)
         for output in sorted(self._outputs):
             producer.produce(self._topic, self._execution, output, 0, on_delivery=lambda *told: heard.append(told))
         until = monotonic() + self._limit + SLICE_S
         while producer.flush(SLICE_S) and monotonic() < until:
-            self._beat()
+            self._tails.beat()
         if len(heard) < len(self._outputs) or any(error is not None for error, _ in heard):
             why = next((str(error) for error, _ in heard if error is not None), "no answer")
             raise OwnerUnreadable(
@@ -89,12 +86,6 @@ class Owner:
             assert offset is not None
             self._claims[key] = offset
         self._next = self.generation
-        config = {key: value for key, value in self._kafka.items() if key != "partitioner"}
-        reading = {"group.id": "footfall-owner", "enable.auto.commit": False, "auto.offset.reset": "error"}
-        self._consumer = Consumer(
-            config | reading | {"isolation.level": "read_uncommitted", "enable.partition.eof": True}
-        )
-        self._consumer.assign([TopicPartition(self._topic, 0, self._next)])
         self.check()
 
     def check_if_stale(self) -> None:
@@ -107,49 +98,24 @@ class Owner:
 
         Raises:
             Fenced: one on our outputs is newer than ours.
-            OwnerUnreadable: they cannot be read within the limit.
+            OwnerUnreadable: they cannot be read within the limit, or ours is gone.
         """
-        consumer = self._consumer
-        assert consumer is not None
-        began = monotonic()
-        end: int | None = None
-        while end is None or self._next < end:
-            try:
-                if end is None:
-                    end = consumer.get_watermark_offsets(TopicPartition(self._topic, 0), SLICE_S, cached=False)[1]
-                    continue
-                first = consumer.poll(SLICE_S)
-                messages = [first, *consumer.consume(100, 0)] if first else []
-            except KafkaException as error:
-                messages = []
-                fault = str(error)
-            else:
-                fault = "no answer"
-            for message in messages:
-                self._look_at(message)
-            self._beat()
-            if monotonic() - began > self._limit:
-                raise OwnerUnreadable(f"{self._topic}: the claims must be read at every close of an epoch; {fault}")
+        began, part = monotonic(), (self._topic, 0)
+        try:
+            self._next = self._tails.read({part: self._next}, self._look_at, patience_s=self._limit)[part]
+        except (KafkaException, ForeignWriter, TailGone) as error:
+            raise OwnerUnreadable(
+                f"{self._topic}: the claims must be read at every close of an epoch: {error}"
+            ) from error
+        if self._next <= max(self._claims.values()):
+            raise OwnerUnreadable(f"{self._topic}: our claim is gone; was the topic made anew while this runs?")
         self._looked = began
 
     def _look_at(self, message: Message) -> None:
-        error, offset, key = message.error(), message.offset(), message.key()
-        if error is not None:
-            if error.code() == KafkaError._PARTITION_EOF and offset is not None:
-                self._next = max(self._next, offset)
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                raise OwnerUnreadable(f"{self._topic}: our claim is gone; was the topic made anew while this runs?")
-            return
+        offset, key = message.offset(), message.key()
         assert offset is not None
-        self._next = max(self._next, offset + 1)
         if key in self._claims and offset > self._claims[key]:
             raise Fenced(
                 f"another process has claimed {key.decode()} (generation {offset}, ours is {self._claims[key]});"
                 " this one stops. Start it again only where no other runs on the same outputs"
             )
-
-    def close(self) -> None:
-        """Let go of the connection; the claim stands until the next one."""
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None

@@ -56,10 +56,8 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
         if outputs.owner:
             # Before any producer is shut out: whoever finds himself shut out finds the claim, too.
             execution = urandom(8).hex()
-            owner = Owner(
-                outputs.kafka, outputs.prefix + OWNER, list(named.values()), execution,
-                beat=outputs.beat, limit_s=outputs.wait_s,
-            )  # fmt: skip
+            patient = Tails(outputs.kafka, beat=outputs.beat, limit_s=outputs.wait_s)
+            owner = Owner(patient, outputs.prefix + OWNER, list(named.values()), execution, limit_s=outputs.start_s)
             owner.claim()
         fenced: dict[int, FencedSender] = {}
         acked: dict[int, Callable[[str, int, int], None]] = {}

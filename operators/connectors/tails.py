@@ -6,7 +6,7 @@ begins. So what was read must reach the uncommitted end, or somebody else is wri
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +67,8 @@ class Tails:
     def __init__(
         self, kafka: Mapping[str, Any], *, beat: Callable[[], None] = lambda: None, limit_s: float = 60.0
     ) -> None:
-        self._kafka = {key: value for key, value in kafka.items() if key != "partitioner"}
-        self._admin, self._beat, self._limit = AdminClient(self._kafka), beat, limit_s
+        self.kafka = {key: value for key, value in kafka.items() if key != "partitioner"}
+        self._admin, self.beat, self._limit = AdminClient(self.kafka), beat, limit_s
 
     def outputs(self, names: Iterable[str]) -> dict[str, Output]:
         """The topics as they stand.
@@ -97,7 +97,9 @@ class Tails:
     def _described(self, names: list[str]) -> dict[str, Any]:
         """Those of the topics that are there."""
         found = {}
-        for name, answer in self._asked(lambda: self._admin.describe_topics(TopicCollection(names))).items():
+        for name, answer in self._asked(
+            lambda: self._admin.describe_topics(TopicCollection(names), request_timeout=CALL_S)
+        ).items():
             if not isinstance(answer, KafkaError):
                 found[name] = answer
             elif answer.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -108,7 +110,9 @@ class Tails:
         """Settings of topics; empty where we have no right to read them."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         found: dict[str, dict[str, str]] = {}
-        for resource, entries in self._asked(lambda: self._admin.describe_configs(resources)).items():
+        for resource, entries in self._asked(
+            lambda: self._admin.describe_configs(resources, request_timeout=CALL_S)
+        ).items():
             if not isinstance(entries, KafkaError):
                 told = {name: entry.value for name, entry in entries.items()}
                 found[resource.name] = {name: value for name, value in told.items() if value is not None}
@@ -122,11 +126,13 @@ class Tails:
         """Answers, or the errors in their place; asks again while the broker is away or not yet itself."""
         until = monotonic() + self._limit
         while True:
-            self._beat()
+            self.beat()
             answers: dict[Any, Any] = {}
             for asked, future in call().items():
                 try:
-                    answers[asked] = future.result(CALL_S)
+                    while not wait([future], SLICE_S).done:
+                        self.beat()
+                    answers[asked] = future.result()
                 except KafkaException as error:
                     answers[asked] = error.args[0]
             errors = [answer for answer in answers.values() if isinstance(answer, KafkaError)]
@@ -135,7 +141,7 @@ class Tails:
                 return answers
             self._admin.poll(0.2)
             if any(error.code() in _STALE for error in errors):
-                self._admin = AdminClient(self._kafka)  # this one would ask by the leader it knew, for ever
+                self._admin = AdminClient(self.kafka)  # this one would ask by the leader it knew, for ever
 
     def ends(self, parts: Iterable[Part]) -> dict[Part, int]:
         """Ends of partitions, whatever is still open in them."""
@@ -160,7 +166,9 @@ class Tails:
             return {}
         level = IsolationLevel.READ_UNCOMMITTED
         found = {}
-        for at, answer in self._asked(lambda: self._admin.list_offsets(asked, isolation_level=level)).items():
+        for at, answer in self._asked(
+            lambda: self._admin.list_offsets(asked, isolation_level=level, request_timeout=CALL_S)
+        ).items():
             if isinstance(answer, KafkaError):
                 raise KafkaException(answer)
             found[at.topic, at.partition] = answer.offset
@@ -187,7 +195,7 @@ class Tails:
                     f"somebody else has a transaction open on an output of ours: {where}. Stop that writer; to name it:"
                     f" kafka-transactions.sh describe-producers --topic {topic} --partition {part}"
                 )
-            self._beat()
+            self.beat()
             before = dict(reached)
             self._read(behind, reached, found)
             if reached != before:
@@ -205,14 +213,14 @@ class Tails:
             "fetch.queue.backoff.ms": 10,
             "fetch.wait.max.ms": 10,  # the end of a partition is told only when a fetch comes back
         }
-        consumer = Consumer(self._kafka | settings)
+        consumer = Consumer(self.kafka | settings)
         open_parts = set(behind)
         quiet_until = monotonic() + CALL_S
         try:
             consumer.assign([TopicPartition(*part, reached[part]) for part in sorted(behind)])
             while open_parts and monotonic() < quiet_until:
                 first = consumer.poll(SLICE_S)  # `consume` would wait for all of its thousand
-                self._beat()
+                self.beat()
                 for message in [first, *consumer.consume(1_000, 0)] if first else ():
                     quiet_until = monotonic() + CALL_S
                     self._take(message, reached, open_parts, found)
