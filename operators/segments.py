@@ -1,19 +1,19 @@
 """Segments: who belongs to which, by what she did and by what time does to it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from heapq import heappop, heappush
 from typing import Any, Protocol
 
 import msgspec
 
+from operators.state.agenda import Agenda
 from operators.state.store import Table, Tables
 from schemas import ids
 from schemas.derived import SegmentChange
 from schemas.items import Event, Person
 from schemas.person import DENIED, WITHDRAWN, Cause, Consents, People, usable
 
-STANDINGS = 50
-"""Table number."""
+STANDINGS, DUES, RULES = 50, 51, 52
+"""Table numbers."""
 SOURCE = "activation"
 
 
@@ -130,7 +130,7 @@ class Segments:
         tables: of the step.
         site_id: of records whose cause has none.
 
-    State: a standing by anchor; a heap of due times, rebuilt from them.
+    State: a standing by anchor; when each has to be looked at next; the set of segments they were judged by.
     Time: event time; a late event is judged as of the latest instant already judged, never back in time.
     Guarantee: ids are functions of person, segment, kind and event time.
     Cost: benchmarks/micro.
@@ -159,14 +159,9 @@ class Segments:
         self._aggregates = sorted({name for facts in self._facts.values() for name in facts.values()})
         self._asked = [(name, "") for name in self._aggregates]
         self._standings: Table[Standing] = tables.table(STANDINGS, Standing)
-        self._heap: list[tuple[int, str]] = []
-        self._outdated: list[str] = []
+        self._dues = Agenda(tables, DUES)
+        self._judged_by: Table[str] = tables.table(RULES, str)
         self._settled: dict[str, tuple[object, ...]] = {}
-        for anchor, standing in self._standings.items():
-            if standing.due is not None:
-                heappush(self._heap, (standing.due, anchor))
-            if standing.rules != self._rules and not standing.resting:
-                self._outdated.append(anchor)
 
     def of(self, person: Person) -> list[str]:
         """Her segments, sorted."""
@@ -207,6 +202,7 @@ class Segments:
             ]
             before = absorbed.held | before
             standing.at, standing.heard = max(standing.at, absorbed.at), max(standing.heard, absorbed.heard)
+            self._dues.move(member, absorbed.due, None)
             absorbed.resting, absorbed.due = True, None
             self._standings.put(member, absorbed)
         standing.at = max(standing.at, cause.event_time)
@@ -220,15 +216,13 @@ class Segments:
             changes.append(self._change(person.anchor, segment, version, kind, cause, why))
         standing.held, standing.rules, standing.resting = after, self._rules, False
         self._standings.put(person.anchor, standing)
-        if standing.due is not None and standing.due != due:
-            heappush(self._heap, (standing.due, person.anchor))
+        self._dues.move(person.anchor, due, standing.due)
         return changes
 
     def next_due(self) -> int | None:
         """When a standing next has to be judged because of time alone."""
-        while self._heap and not self._waits(*self._heap[0]):
-            heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        first = self._dues.first(self._waits)
+        return None if first is None else first[0]
 
     def ring(self, upto: int, number: int, clock: int) -> list[Rung]:
         """Judge everybody whose time came at or before `upto`, in order of (due, anchor).
@@ -237,7 +231,7 @@ class Segments:
         """
         rung = []
         while (due := self.next_due()) is not None and due <= upto:
-            rung += self._ring(heappop(self._heap)[1], due, number, clock, "TIME")
+            rung += self._ring(self._dues.pop(), due, number, clock, "TIME")
         return rung
 
     def settle(self, person: Person, upto: int, number: int, clock: int) -> list[Rung]:
@@ -251,7 +245,10 @@ class Segments:
 
     def recheck(self, at: int, number: int, clock: int) -> list[Rung]:
         """After a start with other segments: judge everybody by them as of `at`; later calls do nothing."""
-        outdated, self._outdated = self._outdated, []
+        if self._judged_by.get("") == self._rules:
+            return []
+        self._judged_by.put("", self._rules)
+        outdated = [anchor for anchor, one in self._standings.items() if one.rules != self._rules and not one.resting]
         rung = []
         for anchor in outdated:
             standing = self._standings.get(anchor)
@@ -276,6 +273,7 @@ class Segments:
         if standing is None:
             return []
         if person is None or person.anchor != anchor:
+            self._dues.move(anchor, standing.due, None)
             standing.due = None
             self._standings.put(anchor, standing)
             return []
