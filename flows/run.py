@@ -26,7 +26,7 @@ from flows.health import Counts, Lag, Meters, Server
 from flows.ports import Ports, end_ids, home_of, key_of, set_aside, step_numbers, stores
 from flows.replay import FLOWS
 from flows.settings import Settings, WrongUse, load
-from operators.connectors.clock import monotonic, process_age
+from operators.connectors.clock import monotonic, process_age, processor_time
 from operators.connectors.watched import WatchedSink, WatchedSource
 from operators.pulse import Pulse
 from operators.state.epochs import EpochStore, execution
@@ -101,10 +101,10 @@ def refused(start: Start) -> Settings:
     return settings
 
 
-def listen_of(settings: Settings, process: int | None) -> str:
-    """Where a process listens: each of several on a port of its own, counted up."""
+def listen_of(settings: Settings, process: int | None, *, supervised: bool = True) -> str:
+    """Where a process listens: several under one supervisor on a port each, counted up; one in a pod of its own as set."""
     host, _, port = settings.metrics.listen.rpartition(":")
-    return f"{host}:{int(port) + (process or 0) if int(port) else 0}"
+    return f"{host}:{int(port) + (process or 0) * supervised if int(port) else 0}"
 
 
 def run(start: Start, join: Join) -> int:
@@ -129,7 +129,7 @@ def run(start: Start, join: Join) -> int:
     meters = Meters(settings.engine.epoch.us / 1e6)
     _drains(meters.pulse, log)
     _on_leash(meters.pulse)
-    server = Server(listen_of(settings, start.process), meters)
+    server = Server(listen_of(settings, start.process, supervised=LEASH in os.environ), meters)
     log.info("listening", port=server.port)
     try:
         return _flowing(start, deployment, home, meters, join, log)
@@ -172,7 +172,7 @@ def _flowing(start: Start, deployment: Deployment, home: Home, meters: Meters, j
         if not meters.resumed:
             gc.freeze()  # what a start read stays: the collector need not walk it again
             meters.opened(process_age())
-            log.info("flowing", seconds=round(meters.resumed, 3))
+            log.info("flowing", seconds=round(meters.resumed, 3), processor_s=round(processor_time(), 3))
         meters.take(batch)
 
     own = replace(settings, state=replace(settings.state, dir=str(home.path)))

@@ -24,6 +24,11 @@ def process_age() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
+def processor_time() -> float:
+    """Seconds of processor that this process has used."""
+    return time.process_time()
+
+
 def apart(url: str) -> float | None:
     """Seconds by which this clock is ahead of a server's, to half a second or so; None where it says no time."""
     before = time.time()

@@ -1,11 +1,13 @@
 """The restart gate: a million profiles in the state, SIGKILL, start: how long until the first batch."""
 
+import os
 import sqlite3
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rocksdict import Options, Rdict, WriteBatch
 
 from flows.ports import FLOW_STEPS, STEPS
@@ -13,6 +15,10 @@ from tests.chaos.shop import Process, day, pairs, settled
 
 PERSONAL = ("stitch", "person")
 """Steps that keep something a person."""
+STANDINGS, DUES = 50, 51
+"""Tables of where a person stands in segments, and of the times at which to look again."""
+FAR = 2_000_000_000_000_000
+"""A time that the day does not reach (µs)."""
 GATE_S = 1.0
 
 
@@ -27,19 +33,30 @@ def planted(state: Path, people: int) -> dict[str, int]:
             name = f"tag:1:{number:020d}".encode()
             for step, rows in found.items():
                 for table, value in rows:
-                    batch.put(bytes([STEPS.index(step), 0, table]) + name, value)
+                    mine = _due(value, FAR + number) if (step, table) == ("person", STANDINGS) else value
+                    batch.put(bytes([STEPS.index(step), 0, table]) + name, mine)
                     counts[step] += 1
+            due = b"%020d" % (FAR + number)
+            batch.put(bytes([STEPS.index("person"), 0, DUES]) + due + name, b"\x01")
         db.write(batch)
     db.flush()
     db.close()
     return counts
 
 
+def _due(standing: bytes, at: int) -> bytes:
+    """The same standing, to be looked at again at another time."""
+    fields = msgspec.msgpack.decode(standing[1:])
+    fields[3] = at
+    return standing[:1] + msgspec.msgpack.encode(fields)
+
+
 def _of_one(state: Path, step: str) -> list[tuple[int, bytes]]:
     """The longest value of each table that is keyed by an identifier alone."""
     longest: dict[int, bytes] = {}
     for table, key, value in pairs(state, step):
-        if key.startswith((b"tag:", b"loyalty:")) and b" " not in key and len(value) > len(longest.get(table, b"")):
+        of_one = key.startswith((b"tag:", b"loyalty:")) and b" " not in key
+        if of_one and len(value) > len(longest.get(table, b"")):
             longest[table] = value
     return sorted(longest.items())
 
@@ -59,7 +76,7 @@ def restart(seed: int, *, long: bool) -> dict[str, Any]:
         began = time.monotonic()
         counts = planted(state, people)
         planting = time.monotonic() - began
-        seconds, rss, from_outside = [], [], []
+        seconds, processor, rss, from_outside = [], [], [], []
         for _ in range(rounds):
             process = Process.start(source, out, pause_ms=50)
             said = process.until("flowing")
@@ -69,6 +86,7 @@ def restart(seed: int, *, long: bool) -> dict[str, Any]:
             time.sleep(0.7)
             rss.append(process.rss_mib)
             seconds.append(said["seconds"])
+            processor.append(said["processor_s"])
             process.kill()
         with sqlite3.connect(state / "recovery" / "part-0.sqlite3") as part:
             resume = max(epoch for (epoch,) in part.execute("SELECT worker_frontier FROM fronts"))
@@ -86,6 +104,8 @@ def restart(seed: int, *, long: bool) -> dict[str, Any]:
         "planting_s": round(planting, 1),
         "starts_after_a_kill": len(after),
         "first_batch_s": {"best": after[0], "median": after[len(after) // 2], "worst": after[-1]},
+        "processor_s": sorted(processor[1:]),
+        "load": os.getloadavg()[0],
         "seen_from_outside_s": [round(one, 3) for one in from_outside],
         "rss_mib": max(rss),
         "recovery_rows": rows,
