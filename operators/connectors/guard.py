@@ -97,6 +97,10 @@ class Guard:
             self.counts["orphaned", place[0]] += 1
         return len(orphans)
 
+    def next_of(self, place: Place) -> int:
+        """Where the next record will stand at the least."""
+        return self._next[place]
+
     def low(self, place: Place) -> int:
         """Where the tail begins: the lowest offset that is still pending, else the next one."""
         held = self._pending.get(place)

@@ -1,15 +1,18 @@
 """One lane of the guarded sink: the partitions it owns, from a batch of the flow to their topics."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from bytewax.outputs import StatefulSinkPartition
 from confluent_kafka import Message
 
 from operators.connectors.clock import monotonic
 from operators.connectors.files import published
-from operators.connectors.guard import Guard, Pending
+from operators.connectors.guard import Guard, Pending, Place
 from operators.connectors.outputs import VERSION, Opened, Outputs, Snapshot
-from operators.connectors.senders import TRANSACTION_MS, Outgoing, Sender
+from operators.connectors.owner import Fenced
+from operators.connectors.senders import TRANSACTION_MS, FencedSender, Outgoing, Sender, Undelivered
 from operators.connectors.tails import SMALLEST_LIMIT
 from schemas.codec import BadFraming, Undecodable, encode, head_of
 from schemas.items import Batch, Event
@@ -22,6 +25,9 @@ _OVERHEAD = 512
 """Bytes that a broker counts beside key, value and headers: the batch around a record, rounded up."""
 _PATIENCE_S = TRANSACTION_MS / 1000 + 10
 """By then the broker has ended every transaction of ours that nobody else did."""
+
+
+_ATTEMPTS = 5
 
 
 class Misrouted(Exception):
@@ -37,7 +43,7 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         compacted = frozenset(topic for topic in outputs.topics if opened.found[topic].compacted)
         self.guard = Guard(compacted, orphan_after=outputs.orphan_after)
         self.written: Counter[str] = Counter()
-        self._fenced = opened.fenced.get(lane)
+        self.written_anew = 0
         opened.acked[lane] = self._acked
         self._read_back(resume)
         self._in_transactions = {outputs.prefix + topic for topic in outputs.fenced}
@@ -58,15 +64,13 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
                     (fenced if out.topic in self._in_transactions else wide).append(out)
         if self._opened.owner is not None and (fenced or wide):
             self._opened.owner.check_if_stale()
-        if fenced:  # first, since somebody is waiting for them; the others travel while they are committed
-            assert self._fenced is not None
-            self._fenced.begin()
-            for out in fenced:
-                self._fenced.send(out)
+        # Commands first, since somebody is waiting for them; the others travel while they are committed.
+        marks = {(out.topic, out.partition): self._next(out) for out in fenced}
+        lost = bool(fenced) and self._lost(partial(self._transact, fenced))
         for out in wide:
             self._wide.send(out)
-        if fenced and self._fenced is not None:
-            self._fenced.commit()
+        if fenced and (lost or self._lost(self._commands.commit)):
+            self._write_anew(fenced, marks)
         for batch in values:
             self._outputs.observe(batch)
 
@@ -90,8 +94,52 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
     def abandon(self) -> None:
         """Let go as a kill would."""
         self._wide.abandon()
-        if self._fenced is not None:
-            self._fenced.abandon()
+        if self._lane in self._opened.fenced:
+            self._commands.abandon()
+
+    @property
+    def _commands(self) -> FencedSender:
+        return self._opened.fenced[self._lane]
+
+    def _transact(self, fenced: list[Outgoing]) -> None:
+        self._commands.begin()
+        for out in fenced:
+            self._commands.send(out)
+
+    def _lost(self, call: Callable[[], None]) -> bool:
+        """Whether an outage ended the transaction: it cannot go on, and nobody has claimed the outputs since."""
+        try:
+            call()
+        except (Undelivered, Fenced):
+            if self._opened.owner is None:
+                raise
+            self._opened.owner.check()
+            return True
+        return False
+
+    def _write_anew(self, fenced: list[Outgoing], marks: Mapping[Place, int]) -> None:
+        """Write what a lost transaction held, but for what it committed after all: its end may have been unheard.
+
+        A successor claims before it shuts anybody out, so one that this does not see yet will shut this out.
+        """
+        for _ in range(_ATTEMPTS):
+            self._opened.renew(self._lane)
+            there = self._ids_since(marks)
+            left = [out for out in fenced if _id_of(out.value) not in there]
+            self.written_anew += len(left)
+            if not left:
+                return
+            if not self._lost(partial(self._transact, left)) and not self._lost(self._commands.commit):
+                return
+        raise Undelivered(f"{self._commands.name}: {_ATTEMPTS} transactions in a row were lost")
+
+    def _ids_since(self, marks: Mapping[Place, int]) -> set[str]:
+        found: set[str] = set()
+        self._opened.tails.read(marks, lambda message: found.add(_id_of(message.value())), patience_s=_PATIENCE_S)
+        return found
+
+    def _next(self, out: Outgoing) -> int:
+        return self.guard.next_of((out.topic[len(self._outputs.prefix) :], out.partition))
 
     def _parts(self, topic: str) -> list[int]:
         return list(range(self._lane, self._opened.found[topic].partitions, self._outputs.lanes))
@@ -162,3 +210,10 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
             self.guard.counts["foreign", topic] += 1
             return
         self.guard.found((topic, part), event_id, Pending(offset, event_time, message.key() or b""))
+
+
+def _id_of(value: bytes | None) -> str:
+    try:
+        return head_of(value or b"")[0]
+    except (BadFraming, Undecodable):  # not ours
+        return ""

@@ -76,7 +76,13 @@ class Opened:
     tails: Tails
     owner: Owner | None
     fenced: dict[int, FencedSender]
+    made: Callable[[int], FencedSender]
     acked: dict[int, Callable[[str, int, int], None]]
+
+    def renew(self, lane: int) -> None:
+        """A transactional producer of the same name in place of one that is of no more use."""
+        self.fenced[lane].abandon()
+        self.fenced[lane] = self.made(lane)
 
     def bases(self, outputs: Outputs, places: list[Place], resume: Snapshot | None) -> dict[Place, int]:
         """Where the tail of each partition begins: by the snapshot, else by the horizon.

@@ -59,19 +59,25 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
             patient = Tails(outputs.kafka, beat=outputs.beat, limit_s=outputs.wait_s)
             owner = Owner(patient, outputs.prefix + OWNER, list(named.values()), execution, limit_s=outputs.start_s)
             owner.claim()
-        fenced: dict[int, FencedSender] = {}
         acked: dict[int, Callable[[str, int, int], None]] = {}
         transactional = outputs.topics & outputs.fenced
+        largest = min((ours[topic].largest for topic in transactional), default=0)
+
+        def made(lane: int, wait_s: float = outputs.wait_s) -> FencedSender:
+            sender = FencedSender(
+                outputs.kafka, named[lane], acked=partial(_told, acked, lane), beat=outputs.beat,
+                limit_s=outputs.wait_s, largest=largest,
+            )  # fmt: skip
+            sender.open(wait_s)
+            return sender
+
+        fenced: dict[int, FencedSender] = {}
         if transactional:
-            largest = min(ours[topic].largest for topic in transactional)
-            for lane in self._mine:
-                fenced[lane] = FencedSender(
-                    outputs.kafka, named[lane], acked=partial(_told, acked, lane), beat=outputs.beat,
-                    limit_s=outputs.wait_s, largest=largest,
-                )  # fmt: skip
-            with ThreadPoolExecutor(len(fenced), "init") as pool:
-                list(pool.map(lambda one: one.open(outputs.start_s), fenced.values()))
-        self._opened = Opened(ours, tails, owner, fenced, acked)
+            with ThreadPoolExecutor(len(self._mine), "init") as pool:
+                fenced = dict(
+                    zip(self._mine, pool.map(lambda lane: made(lane, outputs.start_s), self._mine), strict=True)
+                )
+        self._opened = Opened(ours, tails, owner, fenced, made, acked)
 
     def list_parts(self) -> list[str]:
         return list(self._names)

@@ -258,6 +258,7 @@ _STALE = {
 _NOT_NOW = {
     *_AWAY,
     *_STALE,
+    KafkaError._NOENT,  # a partition that has no leader yet
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.OFFSET_NOT_AVAILABLE,
     KafkaError.REQUEST_TIMED_OUT,

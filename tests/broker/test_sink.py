@@ -75,7 +75,7 @@ def test_crashes_anywhere_lose_and_double_nothing(made, broker, prefix):
         elif crashes < 25:
             crashes += 1
             if dice.random() < 0.4:  # with a transaction open
-                life.lane._fenced.commit = _killed
+                life.lane._commands.commit = _killed
                 with contextlib.suppress(Killed):
                     life.say(at)
             life.die()

@@ -85,6 +85,50 @@ def test_no_transaction_is_opened_on_a_broker_that_is_away(kafka, prefix):
 
 
 @own
+def test_a_transaction_that_an_outage_ends_is_written_anew(kafka, prefix):
+    topics(kafka.bootstrap, prefix)
+    beats = []
+    life = Life(outputs(kafka.bootstrap, prefix, beat=lambda: beats.append(time.monotonic())))
+    life.say(0)
+    life.lane.snapshot()
+    commit = life.lane._commands.commit
+
+    def commit_in_an_outage():
+        kafka.kill()
+        back.start()
+        commit()
+
+    life.lane._commands.commit = commit_in_an_outage
+    back = threading.Timer(15.0, kafka.start)  # longer than a transaction may stand open
+    life.say(2)
+    back.join()
+    life.say(4)
+    life.lane.snapshot()
+    assert max(after - before for before, after in pairwise(beats)) < 3
+    found = read(kafka.bootstrap, prefix)["action.command"]
+    assert sorted(record.event_id for _, record in found) == sorted(
+        command(number).record.event_id for number in (0, 2, 4)
+    )
+
+
+def test_what_a_lost_transaction_committed_after_all_is_not_written_anew(broker, prefix):
+    topics(broker, prefix)
+    life = Life(outputs(broker, prefix))
+    commit = life.lane._commands.commit
+
+    def commit_unheard():
+        commit()
+        raise Undelivered("its end was not heard")
+
+    life.lane._commands.commit = commit_unheard
+    life.say(2)
+    assert life.lane.written_anew == 0
+    life.say(4)
+    life.lane.snapshot()
+    assert len(read(broker, prefix)["action.command"]) == 2
+
+
+@own
 def test_restarts_under_load_lose_and_double_nothing(kafka, prefix):
     """A restart may end a transaction and with it the process: the next one goes on from the last epoch."""
     topics(kafka.bootstrap, prefix)
