@@ -24,7 +24,10 @@ class Topics:
         self.producer = self._producer()
 
     def _producer(self) -> Producer:
-        return Producer({"bootstrap.servers": self.broker, "log_level": 0, "linger.ms": 1})
+        return Producer({
+            "bootstrap.servers": self.broker, "log_level": 0, "linger.ms": 1,
+            "enable.idempotence": True,  # a busy broker makes it try again: still in order, still once
+        })  # fmt: skip
 
     def make(self, **counts: int) -> None:
         """Create topics; a double underscore in a name stands for its dot."""
