@@ -149,6 +149,7 @@ def memory(state: Path) -> dict[tuple[str, int, bytes], Any]:
     found: dict[tuple[str, int, bytes], Any] = {}
     for step in STEPS:
         for table, key, value in pairs(state, step):
-            read = None if (step, table) in SEALED else msgspec.msgpack.decode(value[1:])
+            known = (step, table) not in SEALED and len(value) > 1
+            read = msgspec.msgpack.decode(value[1:]) if known else None
             found[step, table, key] = (value[0], sorted(read) if (step, table) in SETS else read)
     return found
