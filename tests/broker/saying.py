@@ -1,5 +1,6 @@
 """A flow that says the same things every time, written through a sink that is killed at will; and who reads them."""
 
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -30,8 +31,13 @@ def topics(broker, prefix, *, partitions=PARTITIONS, only=TOPICS, owners=True, *
     if owners:
         wanted.append(NewTopic(prefix + OWNER, 1, config={"cleanup.policy": "compact"}))
     for future in admin.create_topics(wanted).values():
-        future.result(20)
-    return admin
+        future.result(60)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:  # made, and yet unheard of for a moment on a busy machine
+        known = admin.list_topics(timeout=10).topics
+        if all(one.topic in known for one in wanted):
+            return admin
+    raise AssertionError("the topics were not made")
 
 
 def outputs(broker, prefix, **changed):
@@ -43,8 +49,8 @@ def outputs(broker, prefix, **changed):
         sealed=lambda data: data,
         prefix=prefix,
         settle_s=0.0,
-        start_s=20.0,
-        wait_s=30.0,
+        start_s=60.0,
+        wait_s=120.0,
     )
     return replace(made, **changed)
 

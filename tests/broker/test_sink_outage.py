@@ -59,7 +59,7 @@ def test_an_epoch_waits_for_the_broker_and_beats(kafka, prefix):
     assert len(beats) >= 2
     assert max(after - before for before, after in pairwise(beats)) < 2.5
     kafka.start()
-    waiting.join(30)
+    waiting.join(90)
     assert not faults
     life.say(*range(6, 12))
     life.lane.snapshot()
@@ -78,7 +78,7 @@ def test_no_transaction_is_opened_on_a_broker_that_is_away(kafka, prefix):
     waiting.join(14.0)  # longer than a transaction may stand open
     assert waiting.is_alive()
     kafka.start()
-    waiting.join(30)
+    waiting.join(90)
     assert not faults
     life.lane.snapshot()
     assert len(read(kafka.bootstrap, prefix)["action.command"]) == 2
