@@ -72,7 +72,7 @@ def through(topics):
     assert topics.producer.flush(30) == 0
     reader, core = Reader(topics, topics=(POSITION,), lanes=2, max_batch=200), door()
     fates, fixes, done = {}, [], 0
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 60.0
     while len(fixes) + fates.get("late", 0) < len(records) and time.monotonic() < end:
         reader.sweep()
         heard, done = reader.items[done:], len(reader.items)
