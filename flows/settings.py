@@ -269,7 +269,8 @@ def _value(hint: Any, value: Any) -> Any:
         except (DurationFault, TypeError, AttributeError) as error:
             raise ValueError('must be a duration such as "45s"') from error
     try:
-        return msgspec.convert(value, Annotated[(inner, *bounds)] if bounds else inner)
+        # a bound stands on the type alone: a file has no null, and msgspec takes no bound on an optional one
+        return msgspec.convert(value, Annotated[(first, *bounds)] if bounds else inner)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)[:1].lower() + str(error)[1:]) from error
 
