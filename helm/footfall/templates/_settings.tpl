@@ -1,0 +1,74 @@
+{{/* footfall.toml: every key of .Values.settings, and no other. A JSON string or number is one of TOML too. */}}
+{{- define "footfall.toml" -}}
+{{- range $name := keys .Values.settings | sortAlpha }}
+{{- include "footfall.section" (dict "name" $name "found" (index $.Values.settings $name)) }}
+{{- end }}
+{{- end }}
+
+{{- define "footfall.section" -}}
+{{- $name := .name }}{{ $found := .found }}
+{{- $lines := list }}
+{{- range $key := keys $found | sortAlpha }}
+{{- $value := index $found $key }}
+{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}
+{{- $lines = append $lines (printf "%s = %s" $key (toJson $value)) }}
+{{- end }}
+{{- end }}
+{{- if $lines }}
+[{{ $name }}]
+{{ join "\n" $lines }}
+{{ end }}
+{{- range $key := keys $found | sortAlpha }}
+{{- $value := index $found $key }}
+{{- if kindIs "map" $value }}
+{{- include "footfall.section" (dict "name" (printf "%s.%s" $name $key) "found" $value) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What no schema says. Each message names the value, and what to write. */}}
+{{- define "footfall.checks" -}}
+{{- $settings := .Values.settings }}
+{{- $lanes := int (dig "engine" "lanes" 16 $settings) }}
+{{- if not (dig "kafka" "bootstrap" "" $settings) }}
+{{- fail "settings.kafka.bootstrap must name a broker, host:port" }}
+{{- end }}
+{{- if not (dig "registry" "url" "" $settings) }}
+{{- fail "settings.registry.url must name a schema registry" }}
+{{- end }}
+{{- if gt (int .Values.processes) $lanes }}
+{{- fail (printf "processes must be at most settings.engine.lanes, %d; got %d" $lanes (int .Values.processes)) }}
+{{- end }}
+{{- if ne (dig "state" "backend" "" $settings) "rocksdb" }}
+{{- fail "settings.state.backend must be rocksdb: a restart would forget everything" }}
+{{- end }}
+{{- if not (hasPrefix "/var/lib/footfall/" (dig "state" "dir" "" $settings)) }}
+{{- fail "settings.state.dir must lie under /var/lib/footfall/, where the volume is" }}
+{{- end }}
+{{- if regexMatch "^(127\\.|localhost|\\[::1\\])" (dig "metrics" "listen" "" $settings) }}
+{{- fail "settings.metrics.listen must be an address that probes reach, such as 0.0.0.0:9464" }}
+{{- end }}
+{{- if and (eq (dig "kafka" "profile" "plaintext" $settings) "plaintext") (not .Values.insecure) }}
+{{- fail "settings.kafka.profile must not be plaintext; for a try on your own machine set insecure: true" }}
+{{- end }}
+{{- range $section, $found := $settings }}
+{{- range $key, $value := $found }}
+{{- if and (hasSuffix "_file" $key) (kindIs "string" $value) }}
+{{- $parts := splitList "/" $value }}
+{{- $secrets := $.Values.secrets }}
+{{- if and (eq (first $parts) "secrets") (gt (len $parts) 2) }}
+{{- if not (dig (index $parts 1) "existingSecret" "" $secrets) }}
+{{- fail (printf "secrets.%s.existingSecret must name the Secret that settings.%s.%s lies in" (index $parts 1) $section $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $old := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "footfall.name" .) }}
+{{- if $old }}
+{{- $before := dig "metadata" "annotations" "footfall/processes" "" $old }}
+{{- if and $before (ne $before (toString (int .Values.processes))) }}
+{{- fail (printf "processes was %s when this state was begun, and is fixed for its life; got %d" $before (int .Values.processes)) }}
+{{- end }}
+{{- end }}
+{{- end }}
