@@ -32,7 +32,11 @@ check: $(STAMP)  ## style, types, who imports whom, schemas, lock
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/footfall schemas check
-	@if grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock; then echo "requirements.lock must name no index host"; exit 1; fi
+	@if grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock requirements.image.lock tests/deploy/tools/requirements.lock; then echo "a lock must name no index host"; exit 1; fi
+
+helm-check: $(STAMP)  ## render, lint and check the chart; check the image and the compose file (the first time minutes long)
+	@bash tests/deploy/tools/make.sh
+	FOOTFALL_DEPLOY=all $(BIN)/python -m pytest tests/deploy -n auto --dist loadfile -rs $(ARGS)
 
 bench: $(STAMP)  ## measure throughput and latency (B=short for the form that CI runs)
 	$(BIN)/python -m benchmarks $(B) $(ARGS)
@@ -43,10 +47,15 @@ chaos: $(STAMP)  ## kill it and compare (R=R1 SEED=7 for one row of the fault ta
 chaos-long: $(STAMP)  ## the same in the sizes of the fault table
 	$(BIN)/python -m tests.chaos $(or $(R),all) --seed $(or $(SEED),7) --long $(ARGS)
 
-lock: $(STAMP)  ## compile requirements.lock (on python3.11, so that it installs on 3.12 too)
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra dev --output-file requirements.lock pyproject.toml
+PIN := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate
+
+lock: $(STAMP)  ## compile the locks (on python3.11, so that they install on 3.12 too)
+	$(PIN) --extra dev --output-file requirements.lock pyproject.toml
+	cp requirements.lock requirements.image.lock
+	$(PIN) --extra image --output-file requirements.image.lock pyproject.toml
+	$(PIN) --output-file tests/deploy/tools/requirements.lock tests/deploy/tools/requirements.in
 
 clean:  ## remove .venv
 	rm -rf .venv
 
-.PHONY: help setup demo test test-kafka check bench chaos chaos-long lock clean
+.PHONY: help setup demo test test-kafka check helm-check bench chaos chaos-long lock clean
