@@ -18,6 +18,8 @@ from schemas.items import Heard, Item, Tick
 AWAY = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE})
 HELD_BYTES = 4 << 20
 HELD_ROWS = 10_000
+CALM_S = 1.5
+"""A broker that is back hears from all its clients within so long: producers that waited, and we."""
 OVER_S = 5.0
 """Errors of a kind that come no more for so long are over: the client tries again every second."""
 _READER = {
@@ -79,6 +81,7 @@ class Pump:
         self._durable: dict[Place, int] = {}
         self._committed: dict[Place, int] = {}
         self._question: int | None = None  # asked when the broker went away, and not answered yet
+        self._calm: float | None = None  # when a broker that is back may be asked what it has
         self._absent: tuple[float, str] | None = None
         self._distrust: tuple[float, float, str] | None = None
 
@@ -168,6 +171,9 @@ class Pump:
         while (seen := self._watch.take()) is not None:
             self._look(seen)
         self._bear()
+        if self._calm is not None and monotonic() > self._calm:
+            self._calm, self.counters.away, self._question = None, False, self._watch.ask()
+            self._say("the broker is back")
         self._commit()
         if not self._live and all(part.reached() for part in self._parts.values() if part.reference):
             self._live = self.counters.reference_read = True
@@ -309,9 +315,10 @@ class Pump:
         if refuses(error):
             self._distrust = (self._distrust[0] if self._distrust else now, now, error.str())
         if code in AWAY:
-            if code == KafkaError._ALL_BROKERS_DOWN and not self.counters.away:
-                self.counters.away = True
-                self._say(f"the broker is away: {error.str()}; going on when it is back")
+            if code == KafkaError._ALL_BROKERS_DOWN:
+                if not self.counters.away:
+                    self._say(f"the broker is away: {error.str()}; going on when it is back")
+                self.counters.away, self._calm = True, None
             self._question = self._watch.ask()
         elif code in ABSENT:
             self._absent = self._absent or (now, error.str())
@@ -343,10 +350,10 @@ class Pump:
                 self._stirred[part] = None
                 self._consumer.incremental_assign([TopicPartition(part.name, part.partition, part.next)])
         if self._question is not None and seen.asked >= self._question:
-            self._question = None
             if self.counters.away:
-                self.counters.away = False
-                self._say("the broker is back")
+                self._calm = self._calm or monotonic() + CALM_S
+                return
+            self._question = None
             for part in self._parts.values():
                 part.told_end(seen.ends.get((part.name, part.partition), part.read))
             self._stirred = dict.fromkeys(part for part in self._parts.values() if self._live or part.reference)
