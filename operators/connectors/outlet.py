@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import orjson
 from bytewax.outputs import StatefulSinkPartition
 from confluent_kafka import Message
 
@@ -28,6 +29,8 @@ _PATIENCE_S = TRANSACTION_MS / 1000 + 10
 
 
 _ATTEMPTS = 5
+STAGED = frozenset({"presence.dwell", "decision.record", "action.command"})
+"""Outputs whose latency somebody watches: they carry the wall-clock stamps of their micro-batch."""
 
 
 class Misrouted(Exception):
@@ -59,7 +62,7 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         wide: list[Outgoing] = []
         for batch in values:
             for event in published(batch.items, self._outputs.topics):
-                out = self._fresh(event)
+                out = self._fresh(event, batch.stamps)
                 if out is not None:
                     (fenced if out.topic in self._in_transactions else wide).append(out)
         if self._opened.owner is not None and (fenced or wide):
@@ -144,7 +147,7 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
     def _parts(self, topic: str) -> list[int]:
         return list(range(self._lane, self._opened.found[topic].partitions, self._outputs.lanes))
 
-    def _fresh(self, event: Event) -> Outgoing | None:
+    def _fresh(self, event: Event, stamps: Mapping[str, int]) -> Outgoing | None:
         """A derived record as it goes out; None if it is there already."""
         topic, record = event.topic, event.record
         assert isinstance(record, Record), "lean records are never derived"
@@ -163,6 +166,8 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
             headers.append(("action-id", record.event_id.encode()))
         elif isinstance(record, DeadLetter):
             headers.append(("error.code", record.reason.encode()))
+        if topic in STAGED:
+            headers.append(("ff-stages", orjson.dumps(stamps)))
         size = len(value) + len(key) + sum(len(name) + len(text) for name, text in headers) + _OVERHEAD
         if size > self._opened.found[topic].largest:
             return self._refused(event, place[1], f"{size} bytes where {self._opened.found[topic].largest} are taken")
@@ -175,7 +180,7 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         if event.topic == letters or letters not in self._outputs.topics:
             raise Misrouted(f"{event.topic}: a record cannot be written, nor its dead letter: {why}")
         self.guard.counts["refused", event.topic] += 1
-        return self._fresh(refused_by_sink(event=event, partition=partition, detail=why, sealed=self._outputs.sealed))
+        return self._fresh(refused_by_sink(event=event, partition=partition, detail=why, sealed=self._outputs.sealed), {})
 
     def _partition(self, topic: str, key: str) -> int:
         count = self._opened.found[topic].partitions
