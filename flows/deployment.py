@@ -175,18 +175,24 @@ class Deployment:
 
     def stitch(self, tables: Tables) -> Stitch:
         """Identifiers become persons."""
+        return Stitch(self._identity, tables)
+
+    @property
+    def _identity(self) -> StitchRule:
         identity = self.settings.identity
-        rule = StitchRule(
+        return StitchRule(
             site_id=self.site_id,
             legal_basis=self.venue.site.legal_basis,
             max_neighbours=identity.max_neighbours,
             max_candidates=identity.max_candidates,
         )
-        return Stitch(rule, tables)
 
     def person(self, tables: Tables) -> PersonStep:
         """Profile, score, segments, decision: in that order for each event."""
-        people = Profiles(ProfileRule(site_id=self.site_id, complete=self.complete), self.rules.plan, tables)
+        rule_version = self._identity.version
+        people = Profiles(
+            ProfileRule(version=rule_version, site_id=self.site_id, complete=self.complete), self.rules.plan, tables
+        )
         segments = Segments(list(self.rules.segments.values()), people, tables, self.site_id)
         scores = Scores(self.model, self.venue, tables)
         versions = {

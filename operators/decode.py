@@ -90,6 +90,11 @@ class Decode:
         return out
 
     def _message(self, heard: Heard) -> Iterator[Item]:
+        if not heard.value and heard.form == "wire" and TOPICS[heard.topic].compact:
+            # a tombstone: what it takes away has said so itself, by a record with `deleted` or `withdrawn`
+            self._tally[heard.topic, "read"] += 1
+            self._tally[heard.topic, "applied"] += 1
+            return
         row: dict[str, Any] = {}
         try:
             row = self._row(heard)

@@ -184,6 +184,14 @@ def test_every_row_read_is_counted_once() -> None:
     assert tallies == {("sensing.position", "read"): 3, ("sensing.position", "dead"): 1}
 
 
+def test_a_tombstone_is_no_message() -> None:
+    """Compaction takes a row away that has said before that it goes; on other topics an empty value is refused."""
+    found = core().step([heard("crm.customer", b"", "wire")])
+    assert [(item.fate, item.count) for item in found if isinstance(item, Tally)] == [("applied", 1), ("read", 1)]
+    assert not [item for item in found if isinstance(item, Event)]
+    assert refusal("web.event", b"", "wire") == ("BAD_FRAMING", "DECODE")
+
+
 def test_the_consent_epoch_names_the_content_alone() -> None:
     """Two records that say the same have the same epoch, whenever they came."""
     record = TOPICS["consent.record"].record
