@@ -31,7 +31,8 @@ def create_topics(
     access = ports.broker(settings, config.parent if config else Path(), bootstrap=bootstrap, insecure=insecure)
     admin = Admin(access)
     admin.wait(settings.kafka.wait.us / 1e6, say)
-    wanted = topics.wanted(settings.topics.prefix, settings.topics.partitions)
+    prefix = settings.topics.prefix
+    wanted = [*topics.wanted(prefix, settings.topics.partitions), topics.claims(prefix)]
     planned = topics.plan(admin, wanted, access.bootstrap)
     for one in planned.differs:
         say(str(one))

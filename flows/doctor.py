@@ -168,7 +168,8 @@ def _broker(settings: Settings, base: Path, insecure: bool) -> str:
 def _topics(settings: Settings, base: Path, flow: str, config: Path, insecure: bool) -> str:
     admin, bootstrap = _admin(settings, base, insecure)
     names = [*live_topics(flow), *FLOWS[flow].writes]
-    wanted = topics.wanted(settings.topics.prefix, settings.topics.partitions, names)
+    prefix = settings.topics.prefix
+    wanted = [*topics.wanted(prefix, settings.topics.partitions, names), topics.claims(prefix)]
     planned = topics.plan(admin, wanted, bootstrap)
     if lacking := lacks(planned, str(config)):
         raise Sick(lacking, f"footfall topics create --config {config} --apply; what differs is yours to decide")

@@ -79,7 +79,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
     reached = ports.registry(settings, start.base)
     awaited(Registry(reached, call_s=_CALL_S, retries=0).wait, limit_s, pulse, log)
     reads = live_topics(start.flow)
-    wanted = topics.wanted(prefix, settings.topics.partitions, [*reads, *flow.writes])
+    wanted = [*topics.wanted(prefix, settings.topics.partitions, [*reads, *flow.writes]), topics.claims(prefix)]
     planned = topics.plan(admin, wanted, access.bootstrap)
     pulse.beat()
     if lacking := lacks(planned, str(start.config)):

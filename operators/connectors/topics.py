@@ -12,7 +12,8 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from operators.connectors.access import CALL_S, Admin
-from schemas.topics import TOPICS, Topic
+from operators.connectors.owner import OWNER
+from schemas.topics import TOPICS
 
 _HOUR_MS = 3_600_000
 _JOINED = frozenset("SIP")
@@ -23,10 +24,11 @@ _JOINED = frozenset("SIP")
 class Wanted:
     """One topic as it should stand on the broker."""
 
-    topic: Topic
     name: str
     partitions: int
     config: Mapping[str, str]
+    joined: bool = False
+    """Read side by side with others: the count of partitions must be exactly this."""
 
     @property
     def policy(self) -> frozenset[str]:
@@ -92,8 +94,13 @@ def wanted(prefix: str, partitions: int, topics: Iterable[str] = tuple(TOPICS)) 
         config = {"cleanup.policy": ",".join(policies)}
         if topic.hours is not None:
             config["retention.ms"] = str(topic.hours * _HOUR_MS)
-        found.append(Wanted(topic, f"{prefix}{name}", partitions, config))
+        found.append(Wanted(f"{prefix}{name}", partitions, config, topic.key in _JOINED))
     return found
+
+
+def claims(prefix: str) -> Wanted:
+    """The topic of those who own an output: no contract between programs, so it is not in the table."""
+    return Wanted(f"{prefix}{OWNER}", 1, {"cleanup.policy": "compact"})
 
 
 def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str) -> Plan:
@@ -116,7 +123,7 @@ def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str
 
 def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
     answers = []
-    if one.topic.key in _JOINED and found.partitions != one.partitions:
+    if one.joined and found.partitions != one.partitions:
         remedy = (
             f"set partitions = {found.partitions} in [topics] if all topics keyed alike have as many; else copy it into "
             "a new topic: a partition more would move keys"
@@ -133,7 +140,7 @@ def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
     if frozenset(part.strip() for part in policy.split(",")) != one.policy:
         value = one.config["cleanup.policy"]
         answers.append(Differs(one.name, "cleanup.policy", value, policy, alter("cleanup.policy", value)))
-    if one.topic.hours is not None:
+    if "retention.ms" in one.config:
         most, kept = int(one.config["retention.ms"]), int(found.config.get("retention.ms", "-1"))
         if not 0 < kept <= most:
             answers.append(

@@ -78,7 +78,7 @@ class Kafka:
         text = (PROPERTIES + self._extra).format(controller=self._controller, port=self.port, folder=self._folder)
         self._properties.write_text(text)
         began = time.monotonic()
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode().replace("-", "_")  # "-t -..." is no value
         tool = self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties))
         done = subprocess.run([java(), *tool], check=False, capture_output=True, text=True)
         if done.returncode:

@@ -14,13 +14,11 @@ import msgspec
 import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from flows.deployment import EXAMPLE
 from flows.joining import live_topics
 from flows.simulate import write_directory
 from operators.connectors import subjects
-from operators.connectors.owner import OWNER
 from operators.connectors.registry import Registry, RegistryAccess
 from schemas.codec import decode_body, encode, unframed
 from schemas.keys import key_of, partition_of
@@ -83,13 +81,9 @@ def until(process, event):
     raise AssertionError(f"{event} was never said: {''.join(said[-5:])}")
 
 
-def prepared(folder, broker, prefix):
+def prepared(folder):
     done("topics", "create", "--apply", "--config", str(folder / "footfall.toml"))
     done("schemas", "register", "--config", str(folder / "footfall.toml"))
-    admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
-    if OWNER not in TOPICS and prefix + OWNER not in admin.list_topics(timeout=10).topics:
-        made = admin.create_topics([NewTopic(prefix + OWNER, 1, config={"cleanup.policy": "compact"})])
-        made[prefix + OWNER].result(20)
 
 
 def moved(folder):
@@ -154,7 +148,7 @@ def asked(port, path):
 def test_a_shop_is_killed_and_says_everything_once(tmp_path, broker, registry, prefix):
     folder = shop(tmp_path / "shop", broker, registry, prefix)
     config = str(folder / "footfall.toml")
-    prepared(folder, broker, prefix)
+    prepared(folder)
     ids = subjects.ids(Registry(RegistryAccess(url=registry)), live_topics("store"), prefix)
     rows = moved(folder)[:4_000]
     sent = Counter()
@@ -238,7 +232,7 @@ def test_only_presence_is_split(tmp_path, flow):
 def test_two_processes_of_presence_split_the_lanes_and_end_together(tmp_path, broker, registry, prefix):
     folder = shop(tmp_path / "shop", broker, registry, prefix)
     config = str(folder / "footfall.toml")
-    prepared(folder, broker, prefix)
+    prepared(folder)
     ids = subjects.ids(Registry(RegistryAccess(url=registry)), live_topics("presence"), prefix)
     producer = Producer({"bootstrap.servers": broker, "log_level": 0})
     subject = subject_tokens(tokens(b"a key for the broker tests", 1))

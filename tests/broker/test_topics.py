@@ -9,6 +9,7 @@ import orjson
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
+from operators.connectors.owner import OWNER
 from schemas.topics import TOPICS
 from tests.broker.kafka import Kafka
 from tests.flow.test_cli import footfall
@@ -42,7 +43,7 @@ def partitions(admin: AdminClient, prefix: str) -> dict[str, int]:
 def test_a_dry_run_names_every_topic_and_makes_none(create: Create, admin: AdminClient, prefix: str) -> None:
     code, answer, said = create("--dry-run")
     assert code == 0
-    assert [one["topic"] for one in answer["missing"]] == [f"{prefix}{name}" for name in TOPICS]
+    assert [one["topic"] for one in answer["missing"]] == [f"{prefix}{name}" for name in [*TOPICS, OWNER]]
     assert answer["made"] == []
     assert f"{prefix}presence.dwell: missing; 3 partitions" in said
     assert partitions(admin, prefix) == {}
@@ -53,8 +54,8 @@ def test_what_is_made_stands_as_the_table_says_and_is_made_once(
 ) -> None:
     code, answer, _ = create("--apply")
     assert code == 0
-    assert sorted(answer["made"]) == sorted(f"{prefix}{name}" for name in TOPICS)
-    assert partitions(admin, prefix) == dict.fromkeys(TOPICS, 3)
+    assert sorted(answer["made"]) == sorted(f"{prefix}{name}" for name in [*TOPICS, OWNER])
+    assert partitions(admin, prefix) == dict.fromkeys(TOPICS, 3) | {OWNER: 1}
 
     resources = [ConfigResource(ResourceType.TOPIC, f"{prefix}{name}") for name in TOPICS]
     for resource, answered in admin.describe_configs(resources).items():
@@ -66,7 +67,7 @@ def test_what_is_made_stands_as_the_table_says_and_is_made_once(
 
     code, answer, _ = create("--apply")
     assert (code, answer["made"], answer["missing"], answer["differs"]) == (0, [], [], [])
-    assert len(answer["there"]) == len(TOPICS)
+    assert len(answer["there"]) == len(TOPICS) + 1
 
 
 def test_another_count_of_partitions_is_said_and_nothing_is_made(
@@ -147,7 +148,7 @@ def test_a_broker_that_comes_in_time_is_used(kafka: Kafka, prefix: str, tmp_path
         rest = waiting.stderr.read()
     assert "Connection refused" in first
     assert "waiting up to 60 s" in first
-    assert "31 missing" in rest
+    assert f"{len(TOPICS) + 1} missing" in rest
     assert waiting.returncode == 0
 
 
