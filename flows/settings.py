@@ -268,6 +268,8 @@ def _value(hint: Any, value: Any) -> Any:
             return span(value)
         except (DurationFault, TypeError, AttributeError) as error:
             raise ValueError('must be a duration such as "45s"') from error
+    if get_origin(first) is Literal and value not in get_args(first):
+        raise ValueError(f"must be {' or '.join(map(str, get_args(first)))}")
     try:
         # a bound stands on the type alone: a file has no null, and msgspec takes no bound on an optional one
         return msgspec.convert(value, Annotated[(first, *bounds)] if bounds else inner)

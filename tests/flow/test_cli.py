@@ -44,6 +44,11 @@ def test_json_goes_to_stdout_alone(tmp_path: Path) -> None:
             "footfall.toml:3: unknown setting idd in [site]; did you mean id?",
         ),
         ("footfall.toml", "[engine]\nepoch = 10\n", "footfall.toml:2: epoch in [engine] must be a duration"),
+        (
+            "footfall.toml",
+            "[state]\nbackend = 'rocks'\n",
+            "2: backend in [state] must be memory or rocksdb; got 'rocks'",
+        ),
         ("footfall.toml", "[site]\nid = 'elsewhere'\n", "must be that of venue.geojson, 'vlc-02'; got 'elsewhere'"),
         ("campaigns/bulbs.yaml", "campaign: bulbs\nowner: x\nwen: {}\n", "campaigns/bulbs.yaml:3:1"),
         ("venue.geojson", "{}", "venue.geojson"),
