@@ -1,0 +1,312 @@
+"""The shop on a real broker: its raw topics, the process that reads them, and what stands on its outputs."""
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
+from flows.sensors import SECOND
+from flows.simulate import EXAMPLE, copy_example
+from operators.connectors import subjects
+from operators.connectors.registry import Registry as Reached
+from operators.connectors.registry import RegistryAccess
+from schemas.codec import encode, head_of
+from schemas.keys import key_of, partition_of
+from schemas.types import AnyRecord
+from tests.broker.kafka import Kafka
+from tests.broker.registry import Registry
+from tests.chaos.saturday import OUTPUTS, READ, RULES, Day
+from tests.chaos.shop import LIMIT_S, ROOT, Process
+
+PARTITIONS = 2
+KEPT = "log.retention.check.interval.ms=86400000\nlog.initial.task.delay.ms=86400000\n"
+"""The rows have the times of a Saturday: nothing is too old while a row is run."""
+SETTINGS = (
+    RULES
+    + """\
+[kafka]
+bootstrap = "{broker}"
+[registry]
+url = "{registry}"
+[topics]
+prefix = "{prefix}"
+partitions = 2
+[state]
+backend = "rocksdb"
+dir = "{state}"
+[engine]
+epoch = "{epoch}"
+lanes = 2
+[metrics]
+listen = "127.0.0.1:0"
+"""
+)
+
+
+class Bench:
+    """A broker and a registry of our own, and one day that all runs of a row share."""
+
+    def __init__(self, folder: Path, *, seed: int, minutes: float) -> None:
+        self.folder = folder
+        self.day = Day(folder / "day", seed=seed, minutes=minutes)
+        self.kafka = Kafka(folder / "kafka", extra=KEPT)
+        self.registry = Registry(folder / "registry")
+
+    @classmethod
+    @contextmanager
+    def open(cls, *, seed: int, minutes: float) -> Iterator["Bench"]:
+        """Start both, and end them."""
+        with tempfile.TemporaryDirectory(prefix="footfall-chaos-", ignore_cleanup_errors=True) as folder:
+            bench = cls(Path(folder), seed=seed, minutes=minutes)
+            with bench.kafka, bench.registry:
+                yield bench
+
+
+class Shop:
+    """Topics of one run, its feeder, its processes and its outputs."""
+
+    def __init__(self, bench: Bench, name: str, *, epoch: str = "500ms") -> None:
+        self.bench, self.prefix, self._epoch = bench, f"{name}.", epoch
+        self.day = bench.day
+        self.state = bench.folder / f"{name}-state"
+        self.config = self.configured(name, self.state)
+        for words in (["topics", "create", "--apply"], ["schemas", "register"]):
+            command = [sys.executable, "-m", "flows.cli", *words, "--config", str(self.config)]
+            subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, timeout=LIMIT_S)
+        self._ids = subjects.ids(Reached(RegistryAccess(url=bench.registry.url)), sorted(READ), self.prefix)
+
+    def configured(self, name: str, state: Path) -> Path:
+        """Settings of a process with this state directory."""
+        folder = self.bench.folder / name
+        folder.mkdir()
+        copy_example(EXAMPLE, folder)
+        config = folder / "footfall.toml"
+        config.write_text(
+            SETTINGS.format(
+                key=self.day.folder / ".key", broker=self.bench.kafka.bootstrap, registry=self.bench.registry.url,
+                prefix=self.prefix, state=state, epoch=self._epoch,
+            )
+        )  # fmt: skip
+        return config
+
+    def feed(self, rate: float | None) -> "Feeder":
+        """Say the day: what stands at once, then what happens, so many rows a second."""
+        feeder = Feeder(self)
+        feeder.send(self.day.standing)
+        feeder.flush()
+        feeder.rate = rate
+        feeder.start()
+        return feeder
+
+    def message(self, topic: str, record: AnyRecord) -> tuple[str, bytes, bytes, int]:
+        """A record as its producer says it."""
+        key = key_of(topic, record)
+        return self.prefix + topic, encode(self._ids[topic], record), key.encode(), partition_of(key, PARTITIONS)
+
+    def start(self, config: Path | None = None) -> "Footfall":
+        """A process of the flow."""
+        return Footfall.run(config or self.config)
+
+    def compared(self) -> dict[str, Any]:
+        """What was lost, doubled or invented, against the replay, by id.
+
+        Compared is what happened until shortly before the shop closes: a replay ends there, and a live flow goes on.
+        Dead letters and late rows have ids of the place they were read at, which a file does not share.
+        """
+        before = self.day.closing - 20 * SECOND
+        times: dict[str, dict[str, int]] = {topic: {} for topic in OUTPUTS}
+        counts: dict[str, Counter[str]] = {topic: Counter() for topic in OUTPUTS}
+        for topic, event_id, at in read(self.bench.kafka.bootstrap, self.prefix):
+            times[topic][event_id] = at
+            counts[topic][event_id] += 1
+        rows = {}
+        for topic in OUTPUTS:
+            reference = self.day.reference[topic]
+            wanted = {one for one, at in reference.items() if at < before}
+            got = {one for one, at in times[topic].items() if at < before}
+            placed = topic in {"ops.dead-letter", "ops.late"}
+            rows[topic] = {
+                "wanted": len(wanted),
+                "lost": max(0, len(wanted) - len(got)) if placed else len(wanted - counts[topic].keys()),
+                "doubled": sum(number - 1 for number in counts[topic].values()),
+                "invented": max(0, len(got) - len(wanted)) if placed else len(got - reference.keys()),
+            }
+        kept = {topic: row for topic, row in rows.items() if topic != "ops.late" and any(row.values())}
+        sums = {name: sum(row[name] for row in kept.values()) for name in ("wanted", "lost", "doubled", "invented")}
+        return {"events": self.day.events, "actions": rows["action.command"]["wanted"], **sums, "topics": kept}
+
+
+def well(compared: dict[str, Any]) -> bool:
+    """Nothing lost, doubled or invented."""
+    return bool(compared["actions"]) and not any(compared[name] for name in ("lost", "doubled", "invented"))
+
+
+def read(broker: str, prefix: str) -> Iterator[tuple[str, str, int]]:
+    """Topic, id and event time of every committed record on the outputs."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": broker, "group.id": "chaos", "isolation.level": "read_committed", "log_level": 0,
+            "enable.partition.eof": True, "enable.auto.commit": False, "auto.offset.reset": "error",
+        }
+    )  # fmt: skip
+    left = {(prefix + topic, part) for topic in OUTPUTS for part in range(PARTITIONS)}
+    consumer.assign([TopicPartition(name, part, 0) for name, part in sorted(left)])
+    limit = time.monotonic() + LIMIT_S
+    try:
+        while left:
+            if time.monotonic() > limit:
+                raise RuntimeError(f"outputs could not be read to their end: {sorted(left)}")
+            for message in consumer.consume(1_000, 0.2):
+                error = message.error()
+                if error is None:
+                    yield str(message.topic())[len(prefix) :], *head_of(message.value() or b"")
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard((str(message.topic()), int(message.partition() or 0)))
+    finally:
+        consumer.close()
+
+
+class Feeder(Thread):
+    """Says what happens in the shop, in order, at a rate; through a broker that is away it waits."""
+
+    rate: float | None = None
+
+    def __init__(self, shop: Shop) -> None:
+        super().__init__(daemon=True, name="feeder")
+        self._shop = shop
+        self._stop_asked = Event()
+        self.sent = 0
+        self.failed: list[str] = []
+        self._producer = Producer(
+            {
+                "bootstrap.servers": shop.bench.kafka.bootstrap, "log_level": 0, "enable.idempotence": True,
+                "linger.ms": 5, "compression.type": "lz4", "delivery.timeout.ms": 1_800_000,
+                "queue.buffering.max.messages": 1_000_000, "reconnect.backoff.max.ms": 500,
+            }
+        )  # fmt: skip
+
+    def send(self, rows: list[tuple[int, str, AnyRecord]]) -> None:
+        """Hand rows over; the time on each is that of its hearing."""
+        for at, topic, record in rows:
+            name, value, key, part = self._shop.message(topic, record)
+            self._producer.produce(name, value, key, part, on_delivery=self._heard, timestamp=at // 1_000)
+            self.sent += 1
+        self._producer.poll(0)
+
+    def _heard(self, error: Any, _message: Any) -> None:
+        if error is not None:
+            self.failed.append(str(error))
+
+    def flush(self) -> None:
+        """Wait until all that was said is on the broker."""
+        while self._producer.flush(1):
+            if self._stop_asked.is_set():
+                return
+
+    def run(self) -> None:
+        rows, began, size = self._shop.day.happening, time.monotonic(), 200
+        done = 0
+        while done < len(rows) and not self._stop_asked.is_set():
+            allowed = len(rows) if self.rate is None else int((time.monotonic() - began) * self.rate)
+            upto = min(done + size, allowed, len(rows))
+            if upto <= done:
+                time.sleep(0.01)
+                continue
+            self.send(rows[done:upto])
+            done = upto
+        self.flush()
+
+    def end(self) -> None:
+        """Say no more."""
+        self._stop_asked.set()
+        self.join()
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@dataclass
+class Footfall(Process):
+    """`footfall run store`, as it is met."""
+
+    @classmethod
+    def run(cls, config: Path) -> "Footfall":
+        command = [sys.executable, "-m", "flows.cli", "run", "store", "--config", str(config)]
+        child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env=ENVIRONMENT)
+        process = cls(child, time.monotonic())
+        Thread(target=process._listen, daemon=True).start()
+        return process
+
+    def asked(self, path: str, seconds: float = 5.0) -> tuple[int, str]:
+        """What the health server answers; 0 where there is none."""
+        heard = self.until("listening")
+        if heard is None:
+            return 0, ""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{heard['port']}{path}", timeout=seconds) as answer:
+                return int(answer.status), answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def figure(self, name: str, missing: float = float("inf")) -> float:
+        """A metric, summed over its labels; `missing` where there is none yet."""
+        lines = [one for one in self.asked("/metrics")[1].splitlines() if one.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(one.rpartition(" ")[2]) for one in lines) if lines else missing
+
+    def lag(self) -> float:
+        """Rows that are on the broker and were not handed on; infinite before anything is known."""
+        return self.figure("footfall_input_lag_events")
+
+    def caught_up(self, feeder: Feeder, *, calm_s: float = 1.0) -> bool:
+        """Wait until the feeder has said all and it is read; false where the process ended."""
+        limit, calm = time.monotonic() + LIMIT_S, 0.0
+        while time.monotonic() < limit and self.child.poll() is None:
+            if not feeder.is_alive() and self.lag() == 0:
+                calm = calm or time.monotonic()
+                if time.monotonic() - calm > calm_s:
+                    return True
+            else:
+                calm = 0.0
+            time.sleep(0.1)
+        return False
+
+    def cause(self) -> str:
+        """Why it stopped, in its own words."""
+        said = self.event("refused") or self.event("stopped") or {}
+        return str(said.get("cause", self.other[-1:]))
+
+
+def finished(shop: Shop, feeder: Feeder, config: Path | None = None) -> dict[str, Any]:
+    """One more process, undisturbed, until all is read and every stay is over; then it drains."""
+    process = shop.start(config)
+    caught = process.caught_up(feeder, calm_s=6.0)
+    process.child.terminate()
+    code = process.wait()
+    found = {"caught_up": caught, "code": code, "feeder_failed": feeder.failed[:1]}
+    return found if caught and code == 0 else found | {"cause": process.cause()}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Least, median and greatest."""
+    ordered = sorted(values) or [0.0]
+    middle = ordered[len(ordered) // 2]
+    return {"least": round(ordered[0], 3), "median": round(middle, 3), "greatest": round(ordered[-1], 3)}
+
+
+def draw_of(seed: int, row: str) -> random.Random:
+    """The generator of a row."""
+    return random.Random(f"{row}:{seed}")

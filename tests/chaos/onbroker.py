@@ -1,0 +1,223 @@
+"""R1, R3, R4 and R16 on a real broker: `footfall run store` is killed, stopped, cut off, and asked to drain."""
+
+import shutil
+import signal
+import time
+from collections import Counter
+from threading import Event, Thread
+from typing import Any
+
+from tests.chaos.live import Bench, Footfall, Shop, draw_of, finished, spread, well
+
+SHORT_MINUTES, LONG_MINUTES = 3.0, 20.0
+LIFE_S = 3.5
+"""What a process lives, its start included, where it is disturbed again and again."""
+WOKEN_S = 40.0
+
+
+class Log:
+    """What the starts of a run said of themselves."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter(starts=0, walked_back=0, rows_removed=0)
+        self.first_batch: list[float] = []
+        self.refused: list[str] = []
+
+    def heard(self, process: Footfall) -> None:
+        """Take in a process that has ended, or is about to."""
+        start, flowing = process.event("start") or {}, process.event("flowing")
+        self.counts["starts"] += 1
+        self.counts["rollbacks"] += bool(start.get("walked_back"))
+        self.counts["walked_back"] += start.get("walked_back", 0)
+        self.counts["rows_removed"] += start.get("rows_removed", 0)
+        if flowing is not None:
+            self.first_batch.append(flowing["seconds"])
+
+    def told(self) -> dict[str, Any]:
+        """For the result."""
+        return {**self.counts, "first_batch_s": spread(self.first_batch), "refused": self.refused}
+
+
+def r1(bench: Bench, seed: int, *, long: bool) -> dict[str, Any]:
+    """SIGKILL at random moments, starts included."""
+    rounds, draw, log = 100 if long else 10, draw_of(seed, "R1"), Log()
+    shop = Shop(bench, "r1")
+    feeder = shop.feed(bench.day.events / (rounds * LIFE_S))
+    in_flow = 0
+    for _ in range(rounds):
+        process = shop.start()
+        if draw.random() < 0.2:
+            process.ends_within(draw.uniform(0.2, 2.0))
+        else:
+            process.until("flowing")
+            process.ends_within(draw.uniform(0.0, 2.5))
+        in_flow += process.event("flowing") is not None
+        if process.kill() != -signal.SIGKILL:
+            log.refused.append(process.cause())
+        log.heard(process)
+    end = finished(shop, feeder)
+    compared = shop.compared()
+    passed = well(compared) and not log.refused and end["code"] == 0
+    return {"kills": rounds, "kills_in_flow": in_flow, **compared, **log.told(), "end": end, "passed": passed}
+
+
+def r16(bench: Bench, seed: int, *, long: bool) -> dict[str, Any]:
+    """SIGTERM under load."""
+    rounds, draw, log = 50 if long else 8, draw_of(seed, "R16"), Log()
+    shop = Shop(bench, "r16")
+    feeder = shop.feed(bench.day.events / (rounds * LIFE_S))
+    drains: list[float] = []
+    codes: Counter[str] = Counter()
+    repeated = 0.0
+    for _ in range(rounds):
+        process = shop.start()
+        process.until("flowing")
+        process.ends_within(draw.uniform(0.3, 2.0))
+        repeated += process.figure("footfall_actions_deduplicated_total", 0.0)
+        began = time.monotonic()
+        process.child.terminate()
+        codes[str(process.wait())] += 1
+        drains.append(time.monotonic() - began)
+        log.heard(process)
+    end = finished(shop, feeder)
+    compared = shop.compared()
+    replayed = log.counts["walked_back"] + log.counts["rows_removed"] + repeated
+    passed = well(compared) and codes == {"0": rounds} and max(drains) < 5 and not replayed and end["code"] == 0
+    return {
+        "drains": rounds, "codes": dict(codes), "drain_s": spread(drains), "replayed": replayed,
+        **compared, **log.told(), "end": end, "passed": passed,
+    }  # fmt: skip
+
+
+def r3(bench: Bench, seed: int, *, long: bool) -> dict[str, Any]:
+    """A process is stopped, a second one starts on a copy of its state, the first is woken."""
+    rounds, draw, log = 20 if long else 3, draw_of(seed, "R3"), Log()
+    shop = Shop(bench, "r3")
+    feeder = shop.feed(bench.day.events / (rounds * 10.0))
+    config, state = shop.config, shop.state
+    old = shop.start(config)
+    zombies = []
+    held = ""
+    for number in range(rounds):
+        old.until("flowing")
+        old.ends_within(draw.uniform(0.5, 2.0))
+        old.child.send_signal(signal.SIGSTOP)
+        if number == 0:
+            second = shop.start(config)
+            second.wait()
+            held = second.cause()
+        copy = bench.folder / f"r3-state-{number}"
+        shutil.copytree(state, copy)
+        config, state = shop.configured(f"r3-{number}", copy), copy
+        new = shop.start(config)
+        new.until("flowing")
+        new.ends_within(draw.uniform(0.5, 1.5))
+        if long and number % 5 == 4:
+            new.ends_within(15)  # longer than a transaction may stay open
+        woken = time.monotonic()
+        old.child.send_signal(signal.SIGCONT)
+        old.ends_within(WOKEN_S)
+        ended = old.child.poll()
+        zombies.append({"code": ended, "seconds": round(time.monotonic() - woken, 3), "cause": old.cause()})
+        if ended is None:
+            old.kill()
+        log.heard(old)
+        old = new
+    old.child.terminate()
+    drained = old.wait()
+    log.heard(old)
+    end = finished(shop, feeder, config)
+    compared = shop.compared()
+    commands = compared["topics"]["action.command"]
+    fenced = all(one["code"] == 1 and "another process" in one["cause"] for one in zombies)
+    return {
+        "zombies": rounds, "fenced": sum(one["code"] == 1 for one in zombies),
+        "until_it_ended_s": spread([one["seconds"] for one in zombies]), "each": zombies,
+        "same_directory_refused": "is held by process" in held, **compared,
+        "doubled_wide": compared["doubled"] - commands["doubled"], **log.told(), "end": end,
+        "passed": fenced and drained == 0 and end["code"] == 0 and "is held by process" in held
+        and not (compared["lost"] or compared["invented"] or commands["doubled"]) and bool(compared["actions"]),
+    }  # fmt: skip
+
+
+class Watcher(Thread):
+    """Asks a process for its health, all the time."""
+
+    def __init__(self, process: Footfall) -> None:
+        super().__init__(daemon=True)
+        self._process, self._over = process, Event()
+        self.live: Counter[str] = Counter()
+        self.slowest = 0.0
+
+    def run(self) -> None:
+        while not self._over.wait(0.5):
+            began = time.monotonic()
+            self.live[str(self._process.asked("/live")[0])] += 1
+            self.slowest = max(self.slowest, time.monotonic() - began)
+
+    def end(self) -> None:
+        """Ask no more."""
+        self._over.set()
+        self.join()
+
+
+def r4(bench: Bench, seed: int, *, long: bool, outage_s: float | None = None) -> dict[str, Any]:
+    """The broker is killed and started again and again under one process, and once it is away for long.
+
+    The day is on the broker before: what a sensor says while its broker is away is a matter of its own buffer.
+    """
+    rounds, draw, log = 20 if long else 3, draw_of(seed, "R4"), Log()
+    away = outage_s if outage_s is not None else 600.0 if long else 60.0
+    shop = Shop(bench, "r4")
+    feeder = shop.feed(None)
+    feeder.join()
+    process = shop.start()
+    process.until("flowing")
+    watcher = Watcher(process)
+    watcher.start()
+    outages, resumed = [], []
+    middle = rounds // 2
+    lags = []
+    for number in range(rounds + 1):
+        process.ends_within(draw.uniform(0.3, 1.0))
+        lags.append(process.lag())
+        began = time.monotonic()
+        bench.kafka.kill()
+        process.ends_within(away if number == middle else 0.0)
+        bench.kafka.start()
+        outages.append(time.monotonic() - began)
+        resumed.append(_resumed(process))
+    survived = process.child.poll() is None
+    caught = process.caught_up(feeder, calm_s=6.0)
+    watcher.end()
+    process.child.terminate()
+    code = process.wait()
+    log.heard(process)
+    compared = shop.compared()
+    return {
+        "broker_kills": rounds + 1, "longest_outage_s": round(max(outages), 1), "away_s": spread(outages),
+        "rows_waiting_at_kill": [round(one) for one in lags], "resumed_s": spread(resumed), "survived": survived,
+        "live": dict(watcher.live), "live_slowest_s": round(watcher.slowest, 3), "caught_up": caught, "code": code,
+        "cause": process.cause() if code else "", **compared, **log.told(),
+        "passed": well(compared) and survived and caught and code == 0 and set(watcher.live) == {"200"},
+    }  # fmt: skip
+
+
+def _resumed(process: Footfall) -> float:
+    """Seconds from the broker's first answer to the next epoch that is durable."""
+    began = time.monotonic()
+    while process.child.poll() is None and time.monotonic() - began < 60:
+        if process.figure("footfall_epoch_age_seconds") < min(2.0, time.monotonic() - began + 0.6):
+            break
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+ROWS = {"R1": r1, "R3": r3, "R4": r4, "R16": r16}
+
+
+def run(rows: list[str], seed: int, *, long: bool) -> dict[str, dict[str, Any]]:
+    """Run rows on one broker and one day."""
+    with Bench.open(seed=seed, minutes=LONG_MINUTES if long else SHORT_MINUTES) as bench:
+        bench.day.reference  # noqa: B018 - worked out before anything is timed
+        return {row: ROWS[row](bench, seed, long=long) for row in rows}
