@@ -1,4 +1,8 @@
-"""Run one row of the fault table: `python -m tests.chaos R1 --seed 7`; the result is one JSON file."""
+"""Run rows of the fault table: `python -m tests.chaos R1 --seed 7`; the result of each is one JSON file.
+
+A row that is there on files and on a broker is run on both; `--on` chooses. Results go to .cache/chaos, and with
+`--keep` among those that RELIABILITY.md is written from.
+"""
 
 import argparse
 import json
@@ -7,14 +11,18 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import kills, restart
+from tests.broker.jars import NotHere
+from tests.chaos import kills, onbroker, restart
 
-RESULTS = Path(__file__).parent / "results"
-SHORT = ("R1", "R2", "R16", "R22")
-ROWS = {"R1": kills.r1, "R2": kills.r2, "R16": kills.r16, "R22": kills.mutants, "restart": restart.restart}
+KEPT = Path(__file__).parent / "results"
+PASSING = Path(__file__).resolve().parents[2] / ".cache" / "chaos"
+FILE = {"R1": kills.r1, "R2": kills.r2, "R16": kills.r16, "R22": kills.mutants, "restart": restart.restart}
+SHORT = ("R1", "R2", "R3", "R4", "R16", "R22")
+ROWS = sorted({*FILE, *onbroker.ROWS})
 
 
 def _machine() -> dict[str, Any]:
@@ -34,33 +42,58 @@ def _commit() -> str:
     return asked.stdout.strip()
 
 
+def _results(rows: list[str], on: str, seed: int, *, long: bool) -> Iterator[tuple[str, str, float, dict[str, Any]]]:
+    """Row, backend, seconds and result of each; those of a broker share one broker and one day."""
+    for row in rows:
+        if row in FILE and on != "kafka":
+            began = time.monotonic()
+            result = FILE[row](seed, long=long)
+            yield row, "file", time.monotonic() - began, result
+    if on == "file" or not any(row in onbroker.ROWS for row in rows):
+        return
+    with onbroker.bench(seed, long=long) as bench:
+        for row in rows:
+            if row in onbroker.ROWS:
+                began = time.monotonic()
+                result = onbroker.ROWS[row](bench, seed, long=long)
+                yield row, "kafka", time.monotonic() - began, result
+
+
 def main() -> int:
-    ask = argparse.ArgumentParser(prog="python -m tests.chaos")
+    ask = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     ask.add_argument("row", choices=[*ROWS, "short", "all"], nargs="?", default="short")
     ask.add_argument("--seed", type=int, default=7)
+    ask.add_argument("--on", choices=["file", "kafka", "both"], default="both")
     ask.add_argument("--long", action="store_true", help="the sizes of the fault table")
+    ask.add_argument("--keep", action="store_true", help="keep the results beside this file")
     asked = ask.parse_args()
-    RESULTS.mkdir(exist_ok=True)
+    folder = KEPT if asked.keep else PASSING
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = list({"short": SHORT, "all": tuple(ROWS)}.get(asked.row, (asked.row,)))
     failed = []
-    for row in {"short": SHORT, "all": tuple(ROWS)}.get(asked.row, (asked.row,)):
-        began = time.monotonic()
-        result = ROWS[row](asked.seed, long=asked.long)
-        told = {
-            "row": row,
-            "backend": "file",
-            "seed": asked.seed,
-            "form": "long" if asked.long else "short",
-            "commit": _commit(),
-            "machine": _machine(),
-            "total_seconds": round(time.monotonic() - began, 1),
-            **result,
-        }
-        name = f"{row}-file-{asked.seed}{'-long' if asked.long else ''}.json"
-        (RESULTS / name).write_text(json.dumps(told, indent=2) + "\n")
-        print(f"{row} seed {asked.seed}: {'passed' if result['passed'] else 'FAILED'}", file=sys.stderr)
-        print(json.dumps({key: value for key, value in told.items() if key != "machine"}))
-        if not result["passed"]:
-            failed.append(row)
+    try:
+        for row, on, seconds, result in _results(rows, asked.on, asked.seed, long=asked.long):
+            told = {
+                "row": row,
+                "backend": on,
+                "seed": asked.seed,
+                "form": "long" if asked.long else "short",
+                "commit": _commit(),
+                "machine": _machine(),
+                "total_seconds": round(seconds, 1),
+                **result,
+            }
+            name = f"{row}-{on}-{asked.seed}{'-long' if asked.long else ''}.json"
+            (folder / name).write_text(json.dumps(told, indent=2) + "\n")
+            verdict = "passed" if result["passed"] else "FAILED"
+            print(f"{row} on {on}, seed {asked.seed}: {verdict}", file=sys.stderr)
+            print(json.dumps({key: value for key, value in told.items() if key not in {"machine", "topics"}}))
+            if not result["passed"]:
+                failed.append(f"{row} on {on}")
+    except NotHere as missing:
+        print(f"skipped on a broker: {missing}", file=sys.stderr)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -115,9 +115,9 @@ class Shop:
         key = key_of(topic, record)
         return self.prefix + topic, encode(self._ids[topic], record), key.encode(), partition_of(key, PARTITIONS)
 
-    def start(self, config: Path | None = None) -> "Footfall":
-        """A process of the flow."""
-        return Footfall.run(config or self.config)
+    def start(self, config: Path | None = None, *, mutant: str | None = None) -> "Footfall":
+        """A process of the flow, with a bug put back if one is named."""
+        return Footfall.run(config or self.config, mutant)
 
     def compared(self) -> dict[str, Any]:
         """What was lost, doubled or invented, against the replay, by id.
@@ -242,8 +242,9 @@ class Footfall(Process):
     """`footfall run store`, as it is met."""
 
     @classmethod
-    def run(cls, config: Path) -> "Footfall":
-        command = [sys.executable, "-m", "flows.cli", "run", "store", "--config", str(config)]
+    def run(cls, config: Path, mutant: str | None = None) -> "Footfall":
+        program = ["flows.cli"] if mutant is None else ["tests.chaos.mutated", mutant]
+        command = [sys.executable, "-m", *program, "run", "store", "--config", str(config)]
         child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env=ENVIRONMENT)
         process = cls(child, time.monotonic())
         Thread(target=process._listen, daemon=True).start()
@@ -290,13 +291,14 @@ class Footfall(Process):
         return str(said.get("cause", self.other[-1:]))
 
 
-def finished(shop: Shop, feeder: Feeder, config: Path | None = None) -> dict[str, Any]:
+def finished(shop: Shop, feeder: Feeder, config: Path | None = None, *, mutant: str | None = None) -> dict[str, Any]:
     """One more process, undisturbed, until all is read and every stay is over; then it drains."""
-    process = shop.start(config)
+    process = shop.start(config, mutant=mutant)
     caught = process.caught_up(feeder, calm_s=6.0)
+    suppressed = process.figure("footfall_actions_deduplicated_total", 0.0)
     process.child.terminate()
     code = process.wait()
-    found = {"caught_up": caught, "code": code, "feeder_failed": feeder.failed[:1]}
+    found = {"caught_up": caught, "code": code, "suppressed": suppressed, "feeder_failed": feeder.failed[:1]}
     return found if caught and code == 0 else found | {"cause": process.cause()}
 
 

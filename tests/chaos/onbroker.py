@@ -4,6 +4,8 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
@@ -40,25 +42,39 @@ class Log:
 
 def r1(bench: Bench, seed: int, *, long: bool) -> dict[str, Any]:
     """SIGKILL at random moments, starts included."""
-    rounds, draw, log = 100 if long else 10, draw_of(seed, "R1"), Log()
-    shop = Shop(bench, "r1")
-    feeder = shop.feed(bench.day.events / (rounds * LIFE_S))
-    in_flow = 0
+    return _killed(Shop(bench, "r1"), seed, rounds=100 if long else 10)
+
+
+def r22(bench: Bench, seed: int, *, long: bool) -> dict[str, Any]:
+    """The engine's own sink in place of ours: the loop of R1 must notice."""
+    found = {name: _killed(Shop(bench, name), seed, rounds=4, mutant=name) for name in ("stock-sink",)}
+    return {"mutants": found, "passed": all(not one["passed"] and not one["refused"] for one in found.values())}
+
+
+def _killed(shop: Shop, seed: int, *, rounds: int, mutant: str | None = None) -> dict[str, Any]:
+    draw, log = draw_of(seed, "R1"), Log()
+    feeder = shop.feed(shop.day.events / (rounds * LIFE_S))
+    in_flow, suppressed = 0, 0.0
     for _ in range(rounds):
-        process = shop.start()
+        process = shop.start(mutant=mutant)
         if draw.random() < 0.2:
             process.ends_within(draw.uniform(0.2, 2.0))
         else:
             process.until("flowing")
             process.ends_within(draw.uniform(0.0, 2.5))
-        in_flow += process.event("flowing") is not None
+        if process.event("flowing") is not None:
+            in_flow += 1
+            suppressed += process.figure("footfall_actions_deduplicated_total", 0.0)
         if process.kill() != -signal.SIGKILL:
             log.refused.append(process.cause())
         log.heard(process)
-    end = finished(shop, feeder)
+    end = finished(shop, feeder, mutant=mutant)
     compared = shop.compared()
-    passed = well(compared) and not log.refused and end["code"] == 0
-    return {"kills": rounds, "kills_in_flow": in_flow, **compared, **log.told(), "end": end, "passed": passed}
+    return {
+        "kills": rounds, "kills_in_flow": in_flow, "outputs_not_written_twice": round(suppressed + end["suppressed"]),
+        **compared, **log.told(), "end": end,
+        "passed": well(compared) and not log.refused and end["code"] == 0,
+    }  # fmt: skip
 
 
 def r16(bench: Bench, seed: int, *, long: bool) -> dict[str, Any]:
@@ -213,11 +229,12 @@ def _resumed(process: Footfall) -> float:
     return time.monotonic() - began
 
 
-ROWS = {"R1": r1, "R3": r3, "R4": r4, "R16": r16}
+ROWS = {"R1": r1, "R3": r3, "R4": r4, "R16": r16, "R22": r22}
 
 
-def run(rows: list[str], seed: int, *, long: bool) -> dict[str, dict[str, Any]]:
-    """Run rows on one broker and one day."""
-    with Bench.open(seed=seed, minutes=LONG_MINUTES if long else SHORT_MINUTES) as bench:
-        bench.day.reference  # noqa: B018 - worked out before anything is timed
-        return {row: ROWS[row](bench, seed, long=long) for row in rows}
+@contextmanager
+def bench(seed: int, *, long: bool) -> Iterator[Bench]:
+    """A broker, a registry and a day whose reference is worked out before anything is timed."""
+    with Bench.open(seed=seed, minutes=LONG_MINUTES if long else SHORT_MINUTES) as one:
+        one.day.reference  # noqa: B018
+        yield one

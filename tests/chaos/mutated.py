@@ -1,0 +1,71 @@
+"""`footfall run` with a bug put back: the control of the runs on a broker, which must notice it.
+
+python -m tests.chaos.mutated stock-sink run store --config footfall.toml
+"""
+
+import sys
+from typing import Any
+
+from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from flows import cli, joining
+from operators.connectors.files import published
+from operators.connectors.outputs import Outputs
+from schemas.codec import encode
+from schemas.items import Batch
+from schemas.keys import key_of
+
+
+class _StockLane(StatefulSinkPartition[Batch, None]):
+    """What the engine brings along: no report of delivery, no look at what is there."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
+        kafka = {name: value for name, value in outputs.kafka.items() if name != "bootstrap.servers"}
+        self._inner = KafkaSink([outputs.kafka["bootstrap.servers"]], None, kafka).build("records", 0, 1)
+
+    def write_batch(self, values: list[Batch]) -> None:
+        self._inner.write_batch(
+            [
+                KafkaSinkMessage(
+                    key=key_of(event.topic, event.record).encode(),
+                    value=encode(self._outputs.schema_ids[event.topic], event.record),
+                    topic=self._outputs.prefix + event.topic,
+                )
+                for batch in values
+                for event in published(batch.items, self._outputs.topics)
+            ]
+        )
+
+    def snapshot(self) -> None:
+        return None
+
+
+class StockSink(FixedPartitionedSink[Batch, None]):
+    """The engine's own sink, in the shape of ours."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
+        self.lanes: dict[int, Any] = {}
+
+    def list_parts(self) -> list[str]:
+        return ["out-00"]
+
+    def part_fn(self, item_key: str) -> int:
+        return 0
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _StockLane:
+        return _StockLane(self._outputs)
+
+
+def _stock_sink() -> None:
+    joining.GuardedSink = StockSink  # type: ignore[misc, assignment]
+
+
+MUTANTS = {"stock-sink": _stock_sink}
+
+
+if __name__ == "__main__":
+    MUTANTS[sys.argv.pop(1)]()
+    cli.main()
