@@ -162,10 +162,10 @@ def stores(
 
 
 def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, process: int | None = None) -> Home:
-    """Take the state directory of a flow, or that of one of its processes."""
+    """Take the state directory of a flow, or that of one of its processes, which notes of how many it is one."""
     path = base / settings.state.dir
     if process is not None:
-        return Home(path / f"process-{process:02}", flow)
+        return Home(path / f"process-{process:02}", flow, processes=processes)
     return Home(path, flow, processes=processes)
 
 

@@ -95,6 +95,10 @@ def refused(start: Start) -> Settings:
         raise WrongUse("--processes must be 1 for store: a shop is one process; run presence and activation apart")
     if start.processes > 1 and start.flow == "activation":
         raise WrongUse("--processes must be 1 for activation: its state has one shard, and one shard has one owner")
+    if start.process is not None and not 0 <= start.process < start.processes:
+        raise WrongUse(
+            f"--process must be 0 to {start.processes - 1} of --processes {start.processes}; got {start.process}"
+        )
     if start.processes > settings.engine.lanes:
         raise WrongUse(f"--processes must be at most lanes in [engine], {settings.engine.lanes}; got {start.processes}")
     key_of(settings, start.base, required=True)
@@ -122,7 +126,7 @@ def run(start: Start, join: Join) -> int:
         aside = set_aside(settings, start.base)
         log.warning("from_scratch", kept=str(aside) if aside else None)
     try:
-        home = home_of(settings, start.base, start.flow, processes=1, process=start.process)
+        home = home_of(settings, start.base, start.flow, processes=start.processes, process=start.process)
     except StateFault as fault:
         log.critical("refused", cause=_remedied(fault, start))
         return 1

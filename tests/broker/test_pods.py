@@ -30,18 +30,19 @@ def pods(tmp_path, broker, registry, prefix):
     return made
 
 
+def begun(folder, number, count=2):
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", "presence", "--config", str(folder / "footfall.toml"),
+         "--processes", str(count), "--process", str(number)],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
 def test_pods_run_side_by_side_each_where_its_settings_say(pods):
     config = str(pods[0][0] / "footfall.toml")
     done("topics", "create", "--apply", "--config", config)
     done("schemas", "register", "--config", config)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "run", "presence", "--config", str(folder / "footfall.toml"),
-             "--processes", "2", "--process", str(number)],
-            cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        for number, (folder, _) in enumerate(pods)
-    ]  # fmt: skip
+    processes = [begun(folder, number) for number, (folder, _) in enumerate(pods)]
     try:
         for process, (_, port) in zip(processes, pods, strict=True):
             assert until(process, "listening")["port"] == port
@@ -60,3 +61,11 @@ def test_pods_run_side_by_side_each_where_its_settings_say(pods):
     assert [sorted(path.name for path in (folder / "state").iterdir()) for folder, _ in pods] == [
         ["process-00"], ["process-01"],
     ]  # fmt: skip
+    other = begun(pods[0][0], 0, count=1)
+    _, err = other.communicate(timeout=LIMIT_S)
+    assert other.returncode == 1
+    assert "begun with --processes 2, which is fixed for the life" in err
+    beyond = begun(pods[0][0], 2)
+    _, err = beyond.communicate(timeout=LIMIT_S)
+    assert beyond.returncode == 2
+    assert "--process must be 0 to 1" in err

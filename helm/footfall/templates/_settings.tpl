@@ -66,9 +66,12 @@
 {{- end }}
 {{- $old := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "footfall.name" .) }}
 {{- if $old }}
-{{- $before := dig "metadata" "annotations" "footfall/processes" "" $old }}
-{{- if and $before (ne $before (toString (int .Values.processes))) }}
-{{- fail (printf "processes was %s when this state was begun, and is fixed for its life; got %d" $before (int .Values.processes)) }}
+{{- $noted := dig "metadata" "annotations" dict $old }}
+{{- range $key, $now := dict "processes" (toString (int .Values.processes)) "topology" .Values.topology }}
+{{- $before := get $noted (printf "footfall/%s" $key) }}
+{{- if and $before (ne $before $now) }}
+{{- fail (printf "%s was %s when this state was begun, and is fixed for its life; got %s" $key $before $now) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
