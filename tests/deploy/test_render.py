@@ -1,5 +1,8 @@
 """The chart through Helm: recorded renders, strict lint, Kubernetes' own schemas, and what is refused and how."""
 
+import re
+import shutil
+
 import pytest
 
 from tests.deploy.charts import CHART, KUBERNETES, SETS, VALUES, golden, one, parsed, ran, template, tool, written
@@ -100,6 +103,25 @@ def test_a_wrong_setting_is_refused_before_anything_is_installed(tmp_path, secti
 def test_more_processes_than_lanes_are_refused(tmp_path):
     more = "flow: presence\nprocesses: 17\ntopology: cluster\n"
     assert "at most settings.engine.lanes, 16" in refused(tmp_path, LEAST + more)
+
+
+@pytest.mark.parametrize(
+    ("processes", "topology", "told"),
+    [("4", "cluster", None), ("2", "cluster", "processes was 2"), ("4", "single", "topology was single")],
+)
+def test_what_is_fixed_for_the_life_of_the_state_is_not_changed_by_an_upgrade(tmp_path, processes, topology, told):
+    """Without a cluster to look things up in, what would be found there is written into a copy of the chart."""
+    shutil.copytree(CHART, tmp_path / "footfall")
+    checks = tmp_path / "footfall" / "templates" / "_settings.tpl"
+    there = f'dict "footfall/processes" "{processes}" "footfall/topology" "{topology}"'
+    text, count = re.subn(
+        r"\$old := lookup .*? }}", f'$old := dict "metadata" (dict "annotations" ({there})) }}}}', checks.read_text()
+    )
+    assert count == 1
+    checks.write_text(text)
+    code, _, err = ran(tool("helm"), "template", "shop", tmp_path / "footfall", "--values", VALUES / "cluster.yaml")
+    assert (code == 0) == (told is None), err
+    assert told is None or f"{told} when this state was begun" in err
 
 
 def test_without_the_operator_there_is_no_monitor():

@@ -66,7 +66,7 @@
 {{- end }}
 {{- $old := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "footfall.name" .) }}
 {{- if $old }}
-{{- $noted := dig "metadata" "annotations" dict $old }}
+{{- $noted := dig "metadata" "annotations" (dict) $old }}
 {{- range $key, $now := dict "processes" (toString (int .Values.processes)) "topology" .Values.topology }}
 {{- $before := get $noted (printf "footfall/%s" $key) }}
 {{- if and $before (ne $before $now) }}
