@@ -31,6 +31,8 @@ from tests.chaos.saturday import OUTPUTS, READ, RULES, Day
 from tests.chaos.shop import LIMIT_S, ROOT, Process
 
 PARTITIONS = 2
+SLOWEST = 1_000
+"""Rows a second that a flow reads at the least, on a machine that has much to do."""
 KEPT = "log.retention.check.interval.ms=86400000\nlog.initial.task.delay.ms=86400000\n"
 """The rows have the times of a Saturday: nothing is too old while a row is run."""
 SETTINGS = (
@@ -48,7 +50,7 @@ backend = "rocksdb"
 dir = "{state}"
 [engine]
 epoch = "{epoch}"
-lanes = 2
+lanes = 1
 [metrics]
 listen = "127.0.0.1:0"
 """
@@ -187,6 +189,7 @@ class Feeder(Thread):
         super().__init__(daemon=True, name="feeder")
         self._shop = shop
         self._stop_asked = Event()
+        self.rows = shop.day.events
         self.sent = 0
         self.failed: list[str] = []
         self._producer = Producer(
@@ -274,7 +277,7 @@ class Footfall(Process):
 
     def caught_up(self, feeder: Feeder, *, calm_s: float = 1.0) -> bool:
         """Wait until the feeder has said all and it is read; false where the process ended."""
-        limit, calm = time.monotonic() + LIMIT_S, 0.0
+        limit, calm = time.monotonic() + LIMIT_S + feeder.rows / SLOWEST, 0.0
         while time.monotonic() < limit and self.child.poll() is None:
             if not feeder.is_alive() and self.lag() == 0:
                 calm = calm or time.monotonic()
