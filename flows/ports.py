@@ -4,15 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from flows.settings import Settings, WrongUse
-from operators.connectors.access import Access
 from operators.connectors.clock import wall
-from operators.connectors.registry import RegistryAccess
 from operators.state.epochs import EpochStore
 from operators.state.home import Home
 from operators.state.lock import Lock
@@ -20,6 +18,10 @@ from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksStore
 from operators.state.store import Store
 from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION
+
+if TYPE_CHECKING:  # a replay or a demo needs no broker, and starts the sooner without its client
+    from operators.connectors.access import Access
+    from operators.connectors.registry import RegistryAccess
 
 STEPS = ("decode", "admit", "dwell", "occupancy", "stitch", "person", "deliver")
 """Numbers of steps in the state, by place; never reordered, only added to."""
@@ -70,8 +72,10 @@ def key_of(settings: Settings, base: Path, *, required: bool) -> tuple[bytes, in
     return key, settings.pseudonym.key_version, False
 
 
-def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, insecure: bool = False) -> Access:
+def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, insecure: bool = False) -> "Access":
     """The broker of the settings, secrets read; `bootstrap` and `insecure` come from the command line."""
+    from operators.connectors.access import Access
+
     kafka = settings.kafka
     named = bootstrap or kafka.bootstrap
     if named is None:
@@ -95,8 +99,10 @@ def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, inse
     return access
 
 
-def registry(settings: Settings, base: Path, *, url: str | None = None) -> RegistryAccess:
+def registry(settings: Settings, base: Path, *, url: str | None = None) -> "RegistryAccess":
     """The registry of the settings, its secret read; `url` comes from the command line."""
+    from operators.connectors.registry import RegistryAccess
+
     named = url or settings.registry.url
     if named is None:
         raise WrongUse("url in [registry] must name a schema registry, or --registry must")
