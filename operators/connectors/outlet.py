@@ -180,7 +180,9 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         if event.topic == letters or letters not in self._outputs.topics:
             raise Misrouted(f"{event.topic}: a record cannot be written, nor its dead letter: {why}")
         self.guard.counts["refused", event.topic] += 1
-        return self._fresh(refused_by_sink(event=event, partition=partition, detail=why, sealed=self._outputs.sealed), {})
+        return self._fresh(
+            refused_by_sink(event=event, partition=partition, detail=why, sealed=self._outputs.sealed), {}
+        )
 
     def _partition(self, topic: str, key: str) -> int:
         count = self._opened.found[topic].partitions
