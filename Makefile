@@ -41,11 +41,12 @@ helm-check: $(STAMP)  ## render, lint and check the chart; check the image and t
 bench: $(STAMP)  ## measure: throughput, latency (B=short as CI does; B=latency RATE=1000 through Kafka)
 	$(BIN)/python -m benchmarks $(B) $(if $(RATE),--rate $(RATE)) $(ARGS)
 
-chaos: $(STAMP)  ## kill it and compare (R=R1 SEED=7 for one row of the fault table; without R those that CI runs)
+chaos: $(STAMP)  ## kill it and compare (R=R1 SEED=7 for one row of the fault table; without R the short form of all)
 	$(BIN)/python -m tests.chaos $(R) --seed $(or $(SEED),7) $(ARGS)
 
-chaos-long: $(STAMP)  ## the same in the sizes of the fault table
-	$(BIN)/python -m tests.chaos $(or $(R),all) --seed $(or $(SEED),7) --long $(ARGS)
+chaos-long: $(STAMP)  ## the same in the long form, its results kept and RELIABILITY.md written from them
+	$(BIN)/python -m tests.chaos $(or $(R),all) --seed $(or $(SEED),7) --long --keep $(ARGS)
+	$(BIN)/python -m tests.chaos.report
 
 PIN := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate
 

@@ -1,0 +1,190 @@
+"""RELIABILITY.md from the results that are kept: `python -m tests.chaos.report`; with `--check` only compared."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).parent / "results"
+PAGE = ROOT / "RELIABILITY.md"
+MUTANTS = (
+    ("stock sink in place of ours", "tests/chaos/mutated.py", "", "`make chaos R=R22`: the kill loop on a broker"),
+    ("naive read-back: the snapshot is the end of the topic", "tests/broker/test_sink.py",
+     "test_a_snapshot_of_the_end_would_double", ""),
+    ("end of a topic by a count of messages", "tests/broker/test_sink.py",
+     "test_a_count_of_messages_in_place_of_the_end_never_ends", ""),
+    ("swallowed delivery error", "tests/broker/test_sink.py", "test_a_swallowed_delivery_error_would_lose", ""),
+    ("no claim on the outputs", "tests/broker/test_sink.py", "test_without_a_claim_an_idempotent_zombie_goes_on", ""),
+    ("no recovery check", "tests/unit/test_recovery.py", "test_mutant_without_the_check_it_is_refused", ""),
+    ("execution left out of the token, and no check", "tests/unit/test_recovery.py",
+     "test_mutant_without_check_and_execution_it_counts_twice", ""),
+    ("token ignored", "tests/contract/test_stores.py", "test_the_model_catches_a_token_that_is_ignored",
+     "`make chaos R=R22`: the kill loop on files"),
+    ("spilled parts undone oldest first", "tests/contract/test_stores.py",
+     "test_the_model_catches_parts_undone_oldest_first", ""),
+    ("changes committed and never undone", "tests/chaos/worker.py", "", "`make chaos R=R22`: the kill loop on files"),
+    ("scan without `status()`", "tests/unit/test_mutants.py", "test_mutant_a_scan_that_does_not_ask_for_its_status", ""),
+    ("swallowed decode error", "tests/unit/test_mutants.py", "test_mutant_a_swallowed_decode_error", ""),
+    ("a due `notify_at` on resume", "tests/unit/test_mutants.py",
+     "test_mutant_a_timer_that_is_due_when_a_shard_resumes", ""),
+    ("a shard is discarded", "tests/unit/test_mutants.py", "test_mutant_a_shard_that_is_discarded", ""),
+    ("the end of input closes stays", "tests/unit/test_mutants.py", "test_mutant_the_end_of_input_ends_something", ""),
+    ("offset of what was fetched, not of what was handed on", "tests/broker/test_source.py",
+     "test_mutant_offset_of_what_was_fetched", ""),
+    ("a wait that looks at no timer", "tests/broker/test_source_backlog.py",
+     "test_mutant_a_wait_that_looks_at_no_timer", ""),
+    ("a clock that runs ahead of the backlog", "tests/broker/test_source_backlog.py",
+     "test_mutant_a_clock_that_runs_ahead_of_the_backlog", ""),
+    ("offsets that reset themselves", "tests/broker/test_source_refuses.py",
+     "test_mutant_offsets_that_reset_themselves", ""),
+)  # fmt: skip
+"""A bug put back; the file and the test that fails with it; what else notices it."""
+TITLES = {
+    "R1": "SIGKILL at random moments",
+    "R2": "SIGKILL again, right after each resume",
+    "R3": "Zombie: stopped, succeeded on a copy of its state, woken",
+    "R4": "Broker killed and started again, and once away for long",
+    "R16": "SIGTERM under load",
+    "R22": "Bugs put back",
+    "restart": "A million profiles in the state, SIGKILL, start",
+}
+HEAD = """# Reliability
+
+What was done to Footfall, and what became of it. This page is written by `python -m tests.chaos.report` from the files
+in `tests/chaos/results`; each is the outcome of one command, with its seed, commit and machine. Nothing stands here
+that was not run; what was not is at the end.
+
+*Lost*, *doubled* and *invented* count ids on the outputs (`read_committed`) against a run that nothing happened to: on
+files an undisturbed run, byte for byte and key for key of the state; on a broker a replay of the same rows from files,
+with no broker, recovery or sink in common with what is tested.
+"""
+LIMITS = """
+## What was not run, or is not covered
+
+* R1 in the full size of the fault table: three processes that split the lanes over 1 M events. Kills here hit one
+  process of `store`; several processes of `presence` are killed once, in `tests/broker/test_run.py`.
+* The state of a run on a broker is not compared key by key: that is done on files. On a broker every derived record is.
+* Three brokers, replication, network disks, power loss, a full disk under load (R7), 24 hours.
+* The reference on a broker is a replay by the same cores. It shows what recovery, source and sink do, not that the
+  cores are right: for that there are the oracles of `tests/unit`.
+* In R3 records of wide outputs that a stopped process had already handed to its client go out when it wakes: they are
+  counted as doubled (wide). Commands are written in transactions, which the successor ends: none may be doubled.
+* In R4 the day is on the broker before. What sensors say while it is away, and how late that comes, is not compared.
+* Sensors are honest and nothing is late in these runs, so that a replay and a live run must say the same.
+"""
+
+
+def results() -> list[dict[str, Any]]:
+    """What is kept, by row, backend and form."""
+    found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
+    order = list(TITLES)
+    return sorted(found, key=lambda one: (order.index(one["row"]), one["backend"], one["form"], one["seed"]))
+
+
+def _overview(found: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| Row | On | Form | Done | Events | Actions | Lost | Doubled | Invented | |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for one in found:
+        if one["row"] in {"R22", "restart"}:
+            continue
+        doubled = one["doubled"]
+        if one["row"] == "R3":
+            doubled = f"{one['topics']['action.command']['doubled']} commands, {one['doubled_wide']} wide"
+        done = next(
+            f"{one[name]:,} {told}"
+            for name, told in (
+                ("zombies", "zombies"), ("broker_kills", "broker kills"), ("drains", "drains"), ("kills", "kills"),
+            )
+            if name in one
+        )  # fmt: skip
+        yield (
+            f"| {one['row']} {TITLES[one['row']]} | {one['backend']} | {one['form']} | {done} | {one['events']:,} |"
+            f" {one['actions']} | {one['lost']} | {doubled} | {one['invented']} | {_verdict(one)} |"
+        )
+
+
+def _verdict(one: dict[str, Any]) -> str:
+    return "passed" if one["passed"] else "**failed**"
+
+
+def _range(told: dict[str, float]) -> str:
+    return f"{told['least']} / {told['median']} / {told['greatest']} s"
+
+
+def _said(one: dict[str, Any]) -> Iterator[str]:
+    """What a result says beside the counts."""
+    if "first_batch_s" in one and "least" in one["first_batch_s"]:
+        yield f"start of the process to its first batch, least / median / greatest: {_range(one['first_batch_s'])}"
+    if one.get("kills_in_flow"):
+        yield f"{one['kills_in_flow']} of {one['kills']} kills met a flow that had begun; the others, if any, a start"
+    if "walked_back" in one:
+        yield f"commits walked back {one['walked_back']}, stale rows of the recovery store removed {one['rows_removed']}"
+    if "outputs_not_written_twice" in one:
+        yield f"outputs that a replay said again and the sink did not: {one['outputs_not_written_twice']:,}"
+    if "wanted" in one:
+        yield f"{one['wanted']:,} derived records compared, on {len(one['topics'])} topics"
+    if "keys" in one and isinstance(one["keys"], int):
+        yield f"{one['keys']:,} keys of the state compared, {one['keys_differ']} differ; files that differ: {len(one['files_differ'])}"
+    if one["row"] == "R3":
+        yield f"{one['fenced']} of {one['zombies']} ended with exit code 1, after {_range(one['until_it_ended_s'])}"
+        yield "a second start on the same directory was refused: " + ("yes" if one["same_directory_refused"] else "no")
+    if one["row"] == "R4":
+        yield f"one process throughout: {'yes' if one['survived'] else 'no'}; longest outage {one['longest_outage_s']} s"
+        yield f"from the broker's first answer to the next durable epoch: {_range(one['resumed_s'])}"
+        asked = ", ".join(f"{code} {times} times" for code, times in one["live"].items())
+        yield f"`/live` answered {asked}, in {one['live_slowest_s']} s at most"
+    if "drain_s" in one and isinstance(one["drain_s"], dict):
+        yield f"drained in {_range(one['drain_s'])}, exit codes {one['codes']}, replayed {one['replayed']:.0f}"
+    elif "slowest_drain_s" in one and one["row"] == "R16":
+        yield f"slowest drain {one['slowest_drain_s']} s; {one['drains_ended_well']} of {one['drains']} ended with 0"
+    if one["row"] == "restart":
+        best = one["first_batch_s"]
+        yield f"{one['profiles']:,} profiles, {one['state_mib']} MiB of state; RSS {one['rss_mib']} MiB"
+        yield f"first batch after {best['best']} / {best['median']} / {best['worst']} s; the gate is {one['gate_s']} s"
+        if "processor_s" in one:
+            yield f"processor time of those starts: {one['processor_s']} s, at load {one['load']:.1f}"
+        yield f"rows in the recovery store: {one['recovery_rows']}, wanted {one['recovery_rows_wanted']}"
+    if one["row"] == "R22":
+        for name, told in one["mutants"].items():
+            wrong = f"lost {told['lost']}, doubled {told['doubled']}, invented {told['invented']}"
+            yield f"{name}: {wrong}, after {told['kills']} kills: noticed"
+    if one.get("refused"):
+        yield f"refused: {one['refused']}"
+
+
+def _each(found: list[dict[str, Any]]) -> Iterator[str]:
+    for one in found:
+        machine = one["machine"]
+        target = "chaos-long" if one["form"] == "long" else "chaos"
+        yield f"\n### {one['row']} on {'a broker' if one['backend'] == 'kafka' else 'files'}, {one['form']} form: {_verdict(one)}\n"
+        yield f"`make {target} R={one['row']} SEED={one['seed']}`, {one['total_seconds']:.0f} s, commit {one['commit']};"
+        yield f"{machine['cores']} cores ({machine['cpu']}), Python {machine['python']}, load {machine['load']:.1f} when it ended.\n"
+        yield from (f"* {said}" for said in _said(one))
+
+
+def page() -> str:
+    """The whole page."""
+    found = results()
+    lines = [HEAD, *_overview(found), "\n## Each run", *_each(found), "\n## Bugs put back (R22)\n"]
+    lines += ["Each of these makes a test fail; the test named puts the bug back and says so.\n"]
+    lines += ["| Bug | Test | Also |", "|---|---|---|"]
+    for bug, path, test, also in MUTANTS:
+        lines.append(f"| {bug} | `{path}{'::' + test if test else ''}` | {also} |")
+    return "\n".join([*lines, LIMITS])
+
+
+def main() -> int:
+    written = PAGE.read_text() if PAGE.exists() else ""
+    if "--check" in sys.argv:
+        if written != page():
+            print("RELIABILITY.md is not what the results say: python -m tests.chaos.report", file=sys.stderr)
+            return 1
+        return 0
+    PAGE.write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
