@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.chaos import kills, onbroker, restart
 KEPT = Path(__file__).parent / "results"
 PASSING = Path(__file__).resolve().parents[2] / ".cache" / "chaos"
 FILE = {"R1": kills.r1, "R2": kills.r2, "R16": kills.r16, "R22": kills.mutants, "restart": restart.restart}
+PROGRAM = ("flows", "operators", "schemas", "tests/chaos", "tests/broker")
 SHORT = ("R1", "R2", "R3", "R4", "R16", "R22")
 ROWS = sorted({*FILE, *onbroker.ROWS})
 
@@ -38,25 +39,33 @@ def _machine() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return asked.stdout.strip()
+    """Where the program stands; a + behind it says that files of it differ."""
+    told = [
+        subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
+        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "-uno", "--", *PROGRAM])
+    ]
+    return told[0] + "+" * bool(told[1])
 
 
-def _results(rows: list[str], on: str, seed: int, *, long: bool) -> Iterator[tuple[str, str, float, dict[str, Any]]]:
-    """Row, backend, seconds and result of each; those of a broker share one broker and one day."""
+def _results(rows: list[str], on: str, seed: int, *, long: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Row, backend and result of each; those of a broker share one broker and one day."""
     for row in rows:
         if row in FILE and on != "kafka":
-            began = time.monotonic()
-            result = FILE[row](seed, long=long)
-            yield row, "file", time.monotonic() - began, result
+            yield row, "file", _timed(lambda row=row: FILE[row](seed, long=long))
     if on == "file" or not any(row in onbroker.ROWS for row in rows):
         return
     with onbroker.bench(seed, long=long) as bench:
         for row in rows:
             if row in onbroker.ROWS:
-                began = time.monotonic()
-                result = onbroker.ROWS[row](bench, seed, long=long)
-                yield row, "kafka", time.monotonic() - began, result
+                yield row, "kafka", _timed(lambda row=row: onbroker.ROWS[row](bench, seed, long=long))
+
+
+def _timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A result with what it was of: the commit before and after, since a process starts from what lies there then."""
+    before, began = _commit(), time.monotonic()
+    result = run()
+    seconds = round(time.monotonic() - began, 1)
+    return {"commit": before, "commit_after": _commit(), "machine": _machine(), "total_seconds": seconds, **result}
 
 
 def main() -> int:
@@ -72,15 +81,12 @@ def main() -> int:
     rows = list({"short": SHORT, "all": tuple(ROWS)}.get(asked.row, (asked.row,)))
     failed = []
     try:
-        for row, on, seconds, result in _results(rows, asked.on, asked.seed, long=asked.long):
+        for row, on, result in _results(rows, asked.on, asked.seed, long=asked.long):
             told = {
                 "row": row,
                 "backend": on,
                 "seed": asked.seed,
                 "form": "long" if asked.long else "short",
-                "commit": _commit(),
-                "machine": _machine(),
-                "total_seconds": round(seconds, 1),
                 **result,
             }
             name = f"{row}-{on}-{asked.seed}{'-long' if asked.long else ''}.json"

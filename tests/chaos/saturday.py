@@ -2,8 +2,9 @@
 
 The replay has no broker, no recovery and no sink in common with them. So that both must say the same, what stands
 (consents, links, stock) is known before the shop opens, sensors are honest, readings wait two seconds for each other,
-nothing is too old to be spoken of, history that was not heard is unknown, and there is one lane: rows that come within
-50 ms of each other are handed on lane by lane, which moves the first stays of a source that is still on probation.
+nothing is too old to be spoken of, history that was not heard is unknown, and there is one lane. With two, one seed of
+two differed from its replay, kills or not: most likely since rows within 50 ms are handed on lane by lane, and the
+first readings of a source on probation are judged together.
 """
 
 import time
