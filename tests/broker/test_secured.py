@@ -43,7 +43,7 @@ def test_scram_over_tls_lets_us_in(doors: Secured, tmp_path: Path) -> None:
     known = {"profile": "sasl_ssl", "ca_file": doors.authority.file, "username": "footfall"}
     code, said = asked(tmp_path, doors.sasl, **known, password_file=password(tmp_path, "right\n"))
     assert code == 0, said
-    assert "31 missing" in said
+    assert "32 missing" in said
 
 
 def test_a_wrong_password_is_said_at_once_and_never_shown(doors: Secured, tmp_path: Path) -> None:
