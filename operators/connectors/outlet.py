@@ -166,7 +166,7 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
             headers.append(("action-id", record.event_id.encode()))
         elif isinstance(record, DeadLetter):
             headers.append(("error.code", record.reason.encode()))
-        if topic in STAGED:
+        if stamps and topic in STAGED:
             headers.append(("ff-stages", orjson.dumps(stamps)))
         size = len(value) + len(key) + sum(len(name) + len(text) for name, text in headers) + _OVERHEAD
         if size > self._opened.found[topic].largest:
