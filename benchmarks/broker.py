@@ -34,7 +34,7 @@ from schemas.sensing import Position
 ROOT = Path(__file__).resolve().parents[1]
 PARTITIONS = 4
 WEB_SHARE = 0.1
-SLOT_S = 0.005
+SLOT_S = 0.001
 KEY = b"a key for the latency bench"
 SETTINGS = """
 [pseudonym]

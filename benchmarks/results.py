@@ -69,7 +69,7 @@ def _rows() -> list[str]:
         where = one["machine"]
         machines.add(
             f"{where['cores']} cores, {where['ram_gb']} GB, {where['arch']}, Python {one['versions']['python']},"
-            f" load {where['load_before']}, commit {one['commit']}: `{one['command']}`"
+            f" commit {one['commit']}: `{one['command']}`"
         )
         if "reference" in one:
             lines.append(
@@ -77,7 +77,8 @@ def _rows() -> list[str]:
                 f" {one['reference']['per_s']:,}/s | {one['reference']['ratio']:.2f} |"
             )
         for name, stage in one.get("latency_ms", {}).items():
-            lines.append(f"| {one['title']}: {name} | p50 {stage['p50']} ms, p99 {stage['p99']} ms | | |")
+            void = f" (void: {one['void']})" if one.get("void") else ""
+            lines.append(f"| {one['title']}: {name}{void} | p50 {stage['p50']} ms, p99 {stage['p99']} ms | | |")
     return [*lines, "", *(f"Measured on {one}." for one in sorted(machines))]
 
 
