@@ -79,7 +79,6 @@ class Fix(msgspec.Struct, frozen=True, gc=False):
     y_m: float
     floor: float
     accuracy_m: float
-    speed_refused: bool = False
 
 
 class Due(msgspec.Struct, frozen=True):

@@ -6,7 +6,6 @@ topic in its place, a second crash before the repetition would forget the rest a
 """
 
 from collections import Counter, OrderedDict, defaultdict
-from itertools import chain
 from typing import NamedTuple
 
 Place = tuple[str, int]
@@ -111,11 +110,6 @@ class Guard:
     def pending(self) -> int:
         """How many ids wait to be repeated."""
         return sum(map(len, self._pending.values()))
-
-    @property
-    def pending_ids(self) -> list[str]:
-        """The ids that wait, for tests and for people."""
-        return sorted(chain.from_iterable(self._pending.values()))
 
     def _forget(self, place: Place, event_id: str) -> None:
         pending = self._pending[place].pop(event_id)

@@ -4,7 +4,7 @@ The only module that touches the CEL library. It knows no clock: what a conditio
 leaves it is given. A null or missing leaf makes a condition UNKNOWN unless the rest decides it alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -332,8 +332,3 @@ def _banned(root: Node, text: str) -> Iterator[Trouble]:
                 "a map or message must not be made in a condition",
                 "compare the leaves themselves",
             )
-
-
-def all_reads(clauses: Iterable[Clause]) -> dict[str, frozenset[str]]:
-    """Leaves that clauses read, in order of first use, with the purposes of each."""
-    return {leaf: purposes for clause in clauses for leaf, purposes in clause.needs.items()}

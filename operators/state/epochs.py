@@ -6,6 +6,7 @@ every medium, so memory and RocksDB differ in nothing that a core could notice.
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Protocol
@@ -53,7 +54,7 @@ class Medium(Protocol):
         ...
 
 
-class EpochStore:
+class EpochStore(ABC):
     """One chain of epochs: one step on one shard. See `Store`.
 
     Args:
@@ -85,9 +86,9 @@ class EpochStore:
         self._overlay: dict[bytes, bytes | None] = {}
         self._below: dict[bytes, bytes | None] = {}
 
+    @abstractmethod
     def attach(self, shard: str) -> Medium:
         """Open the medium of a shard."""
-        raise NotImplementedError
 
     def claim(self, token: Token | None) -> None:
         """Name the token to open at; no I/O."""
