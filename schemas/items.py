@@ -6,6 +6,7 @@ where its cause stood. So the order of a flow's output is the order of its input
 
 import msgspec
 
+from schemas.shards import ALONE
 from schemas.texts import Delivered
 from schemas.types import AnyRecord
 
@@ -32,12 +33,22 @@ class Tick(msgspec.Struct, frozen=True, gc=False):
     """The clock of the source stands at `clock` (µs): every row up to there has been heard.
 
     `number` is that of the last row before it. `end` marks the end of a replay: how each step ends is its
-    own rule (`contract`: presence closes, activation rings up to the last ingest time).
+    own rule (`contract`: presence closes, activation rings up to the last ingest time). `lane` says whose rows
+    it speaks of, where a source has several clocks.
     """
 
     number: int
     clock: int
     end: bool = False
+    lane: int = 0
+
+
+class Opened(msgspec.Struct, frozen=True, gc=False):
+    """A lane has handed on every reference row that stood on its topics when this process started."""
+
+    number: int
+    clock: int
+    lane: int
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -156,11 +167,15 @@ class Tally(msgspec.Struct, frozen=True, gc=False):
     count: int
 
 
-Item = Heard | Tick | Event | DataKey | Fix | Due | Watermark | Occupied | Linked | Touched | Tally | Delivered
+Item = Heard | Tick | Opened | Event | DataKey | Fix | Due | Watermark | Occupied | Linked | Touched | Tally | Delivered
 
 
 class Batch(msgspec.Struct):
-    """A micro-batch: items in merged order, and the wall-clock stamps (µs) of the stages it has passed."""
+    """A micro-batch: items in merged order, and the wall-clock stamps (µs) of the stages it has passed.
+
+    `shard` is the virtual shard it is for.
+    """
 
     items: list[Item]
     stamps: dict[str, int] = {}
+    shard: str = ALONE
