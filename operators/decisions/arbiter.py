@@ -49,7 +49,7 @@ class Arbiter:
     Args:
         rules: the campaigns in force.
         control: share of the global control group.
-        tables: charges by member and scope, what was an anchor, commands whose outcome matters.
+        tables: charges by member, what was an anchor, commands whose outcome matters.
     """
 
     def __init__(self, rules: Rules, control: float, tables: Tables) -> None:
@@ -57,7 +57,7 @@ class Arbiter:
         windows = [cap.window_us or 0 for campaign in rules.campaigns.values() for cap in campaign.guard.caps]
         topics = {aggregate.topic for aggregate in rules.plan.aggregates.values()}
         self._watched = {topic.split(":")[1] for topic in topics if topic.startswith("outcome:")}
-        self._ledger = Ledger(tables.table(CHARGES, list[int]), 2 * max([*windows, 16 * DAY_US]))
+        self._ledger = Ledger(tables.table(CHARGES, dict[str, list[int]]), 2 * max([*windows, 16 * DAY_US]))
         self._anchors = tables.table(ANCHORS, list[str])
         self.sent = tables.table(SENT, Sent)
 

@@ -46,36 +46,40 @@ class Ledger:
     """Charge times by member and scope, in a table.
 
     Args:
-        table: lists of instants under `member NUL scope`.
+        table: by member, lists of instants by scope.
         kept_us: how far behind the newest charge one may still count.
     """
 
-    def __init__(self, table: Table[list[int]], kept_us: int) -> None:
+    def __init__(self, table: Table[dict[str, list[int]]], kept_us: int) -> None:
         self._table, self._kept = table, kept_us
 
     def of(self, members: Iterable[str], scope: str) -> list[int]:
         """Charges of a person in a scope, ascending."""
         found: list[int] = []
         for member in members:
-            found += self._table.get(f"{member}\0{scope}") or ()
+            mine = self._table.get(member)
+            if mine is not None:
+                found += mine.get(scope, ())
         found.sort()
         return found
 
     def charge(self, member: str, scope: str, at: int) -> None:
         """Note a firing."""
-        key = f"{member}\0{scope}"
-        charges = self._table.get(key) or []
+        mine = self._table.get(member) or {}
+        charges = mine.setdefault(scope, [])
         insort(charges, at)
         del charges[: bisect_left(charges, charges[-1] - self._kept)]
-        self._table.put(key, charges)
+        self._table.put(member, mine)
 
     def give_back(self, member: str, scope: str, at: int) -> None:
         """Take back a reservation that was not needed."""
-        key = f"{member}\0{scope}"
-        charges = self._table.get(key) or []
+        mine = self._table.get(member) or {}
+        charges = mine.get(scope, [])
         if at in charges:
             charges.remove(at)
-            self._table.put(key, charges or None)
+            if not charges:
+                del mine[scope]
+            self._table.put(member, mine or None)
 
 
 def _span(at: int, unit: str, time_zone: str) -> tuple[int, int, int]:

@@ -72,7 +72,7 @@ def test_a_window_is_half_open_and_one_that_ends_later_counts_too(charges, at, u
 
 
 def test_a_ledger_adds_on_merge_returns_on_split_and_forgets_what_is_old(tables):
-    ledger = Ledger(tables.table(1, list[int]), 100)
+    ledger = Ledger(tables.table(1, dict[str, list[int]]), 100)
     for member, at in (("a", 5), ("b", 3), ("a", 4)):
         ledger.charge(member, "any", at)
     assert ledger.of(["a", "b"], "any") == [3, 4, 5]
