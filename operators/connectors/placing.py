@@ -30,7 +30,7 @@ class Placing:
 
     @property
     def number(self) -> int:
-        """Number of the next row: after all that was handed on by the time of the snapshots."""
+        """How many rows were handed on by the time of the snapshots, by the lane that counted furthest."""
         return max((state[2] for state in self._states.values() if state is not None), default=0)
 
     def resume(self, lane: int, state: State | None) -> None:
@@ -102,9 +102,9 @@ class Placing:
         reference = topic in self._rule.reference
         lane = number % self._rule.lanes
         if lane not in self._states:
-            if not reference:
+            if not reference or self._rule.keyed:
                 return None
-            lane = min(self._states)  # every process reads reference topics whole
+            lane = min(self._states)  # a process that nobody tells anything reads reference topics whole
         low, end = seen.lows[name, number], seen.ends[name, number]
         begin = low if reference else self._begin.get((name, number), low)
         rank = TOPICS[topic].rank if topic in TOPICS else LAST_RANK

@@ -10,10 +10,11 @@ from operators.connectors.access import refuses
 from operators.connectors.backlog import GIVE_UP_S, Part, behind, release
 from operators.connectors.clock import monotonic, wall
 from operators.connectors.cluster import ABSENT, FORBIDDEN, Cluster, Place, Refused, Say, Seen, Watch
+from operators.connectors.hands import Hands
 from operators.connectors.merge import STEP
 from operators.connectors.placing import Placing
 from operators.connectors.reading import FORMAT, Counters, SourceRule, State
-from schemas.items import Heard, Item, Tick
+from schemas.items import Item
 
 AWAY = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE})
 HELD_BYTES = 4 << 20
@@ -72,12 +73,10 @@ class Pump:
         self._parts: dict[Place, Part] = {}
         self._stirred: dict[Part, None] = {}  # those of which more is to be handed on, or may be
         self._placed = self._live = False
-        self._hands: dict[int, list[tuple[Part, Message]]] = {}
+        self._hands = Hands(rule.lanes, keyed=rule.keyed)
         self._round: set[int] = set()
-        self._held = self._in_hand = 0
+        self._held = 0
         self._clock = self._told = self._second = 0
-        self._tick: int | None = None
-        self._number = 0
         self._durable: dict[Place, int] = {}
         self._committed: dict[Place, int] = {}
         self._question: int | None = None  # asked when the broker went away, and not answered yet
@@ -90,7 +89,7 @@ class Pump:
     def resume(self, lane: int, state: State | None) -> None:
         """Take a lane's snapshot, before the first `take`."""
         self._placing.resume(lane, state)
-        self._hands[lane] = []
+        self._hands.add(lane)
 
     def take(self, lane: int) -> tuple[list[Item], int]:
         """What a lane hands on now, and the wall clock (µs) at which it was heard.
@@ -100,31 +99,10 @@ class Pump:
         """
         if lane in self._round:
             self._round.clear()
-        if not self._round and not self._in_hand:
+        if not self._round and self._hands.empty():
             self._sweep()
         self._round.add(lane)
-        items: list[Item] = []
-        if self._tick is not None:
-            items.append(Tick(self._number - 1, self._tick))
-            self._tick = None
-        if rows := self._hands[lane]:
-            self._hands[lane] = []
-            self._in_hand -= len(rows)
-            self._hand_on(rows, items)
-        return items, self._clock
-
-    def _hand_on(self, rows: list[tuple[Part, Message]], items: list[Item]) -> None:
-        number, clock, count = self._number, self._clock, self.counters.messages
-        for part, message in rows:
-            offset: int = message.offset()  # type: ignore[assignment]
-            value = message.value() or b""  # a tombstone has none; decoding says what it makes of it
-            items.append(Heard(number, part.topic, part.partition, offset, clock, value, "wire", message.key()))
-            part.next = offset + 1
-            count[part.topic] += 1
-            number += 1
-        self._number = number
-        for part in {id(part): part for part, _ in rows}.values():
-            part.settle()
+        return self._hands.take(lane, self._clock, self.counters.messages), self._clock
 
     def snapshot(self, lane: int) -> State:
         """Where a lane stands: after what was handed on, not after what was fetched."""
@@ -133,7 +111,7 @@ class Pump:
             (part for part in self._parts.values() if part.lane == lane), key=lambda p: (p.topic, p.partition)
         )
         places = tuple((part.topic, part.partition, part.next, part.id) for part in mine)
-        return (FORMAT, self._rule.lanes, self._number, places)
+        return (FORMAT, self._rule.lanes, self._hands.counter, places)
 
     def durable(self, state: State, stall_s: float) -> None:
         """A lane's snapshot is known to be durable; its offsets may be told to outside tools."""
@@ -144,8 +122,7 @@ class Pump:
 
     def close(self, lane: int) -> None:
         """A lane has ended; the last one closes the consumer."""
-        del self._hands[lane]
-        if not self._hands:
+        if self._hands.drop(lane):
             self._watch.end()
             self._consumer.close()
 
@@ -158,7 +135,7 @@ class Pump:
         self._placed = True
         self._parts = self._placing.parts(self._first)
         self._stirred = dict.fromkeys(part for part in self._parts.values() if part.reference)
-        self._number = self._placing.number
+        self._hands.counter = self._placing.number
         self._watch.start()
         self._consumer.assign(self._places(reference=True))
 
@@ -177,6 +154,7 @@ class Pump:
         self._commit()
         if not self._live and all(part.reached() for part in self._parts.values() if part.reference):
             self._live = self.counters.reference_read = True
+            self._hands.opened()
             self._stirred = dict.fromkeys(self._parts.values())
             self._consumer.incremental_assign(self._places(reference=False))
         now = wall()
@@ -198,16 +176,15 @@ class Pump:
         self.counters.caught_up = caught_up = self._live and not late and self._question is None
         if caught_up and now // STEP != self._told:
             self._told = now // STEP
-            self._tick = self._told * STEP
+            self._hands.tick(self._told * STEP)
         if not self._held:
             return False
         holding = [part for part in stirred if part.queue]
         blockers = [part for part in late if not part.queue]
         rows = release(holding, blockers, self._rule.max_batch, lambda part: bool(late) and self._behind(part, now_ms))
         for part, message in rows:
-            self._hands[part.lane].append((part, message))
             part.held -= len(message)
-        self._in_hand += len(rows)
+        self._hands.give(rows)
         self._held -= len(rows)
         for part in holding:
             if part.paused and part.held < HELD_BYTES // 2 and len(part.queue) < HELD_ROWS // 2:

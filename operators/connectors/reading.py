@@ -10,7 +10,7 @@ from operators.connectors.cluster import Place, Where
 FORMAT = "lanes-1"
 """First field of a lane's snapshot; another value is another layout."""
 State = tuple[str, int, int, tuple[tuple[str, int, int, str], ...]]
-"""(format, lanes of the flow, number of the next row, ((topic, partition, next offset, topic id), ...))."""
+"""(format, lanes of the flow, rows handed on, ((topic, partition, next offset, topic id), ...))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,8 @@ class SourceRule:
         prefix: what stands before every topic on the broker.
         lanes: how many groups partitions fall into; fixed for the life of the flow's state.
         own: lanes of this process; None all of them.
+        keyed: whether each lane is a stream of its own, for a cluster whose processes tell each other what they
+            read: then each reads the reference topics of its lanes only. Else a process reads them whole.
         start: where a first start begins, but for reference topics.
         together: topics that must have equally many partitions.
         accept_loss: partitions whose lost rows were written off by a person.
@@ -42,6 +44,7 @@ class SourceRule:
     prefix: str = ""
     lanes: int = 16
     own: tuple[int, ...] | None = None
+    keyed: bool = False
     start: Where = "earliest"
     together: frozenset[str] = frozenset()
     accept_loss: frozenset[Place] = frozenset()

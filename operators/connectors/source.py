@@ -1,6 +1,7 @@
 """Kafka as the source of a flow: lanes of partitions, one consumer for all lanes of a process.
 
-Lane i of L holds partition p of every topic with p % L == i. L is fixed for the life of the state.
+Lane i of L holds partition p of every topic with p % L == i. L is fixed for the life of the state. The lanes of a
+process are one stream under one key, or, for steps that run on several processes, a stream each under its shard.
 """
 
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from operators.connectors.files import SHARD, Keyed
 from operators.connectors.pump import Pump
 from operators.connectors.reading import Counters, SourceRule, State
 from schemas.items import Batch
+from schemas.shards import SHARDS
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 """Awake at once, always: the waiting is done in the consumer."""
@@ -44,8 +46,9 @@ def losses(named: list[str]) -> frozenset[Place]:
 class _Lane(StatefulSourcePartition[Keyed, State]):
     """One group of partitions; what is said of it is in its pump."""
 
-    def __init__(self, pump: Pump, number: int, stop: Flag, resume: State | None) -> None:
+    def __init__(self, pump: Pump, number: int, shard: str, stop: Flag, resume: State | None) -> None:
         self._pump, self._number, self._stop = pump, number, stop
+        self._shard = shard
         self._snapped: tuple[State, float] | None = None
         pump.resume(number, resume)
 
@@ -56,7 +59,7 @@ class _Lane(StatefulSourcePartition[Keyed, State]):
             self._pump.durable(self._snapped[0], monotonic() - self._snapped[1])
             self._snapped = None
         items, clock = self._pump.take(self._number)
-        return [(SHARD, Batch(items, {"heard": clock}))] if items else []
+        return [(self._shard, Batch(items, {"heard": clock}, self._shard))] if items else []
 
     def next_awake(self) -> datetime:
         return LONG_AGO
@@ -75,6 +78,8 @@ class KafkaSource(FixedPartitionedSource[Keyed, State]):
 
     State: each lane's next offsets, with the id each topic had. Time: `Heard.clock` is the wall clock at which
     a row was handed on; a `Tick` on each 100 ms of it, none ahead of rows that wait.
+    Keyed lanes are a stream each, under shards 0 to `lanes` - 1: every lane has every tick, whether it holds
+    partitions or not, and in every execution says `Opened` once, after its reference rows and before all others.
     Guarantee: each row of a partition once, in order, from where the snapshot stands; a backlog in the order of
     its appends. Errors: `BrokerAway` where a start has waited in vain, `Refused` where reading on would be wrong.
 
@@ -85,6 +90,8 @@ class KafkaSource(FixedPartitionedSource[Keyed, State]):
     """
 
     def __init__(self, rule: SourceRule, *, stop: Flag, say: Say) -> None:
+        if rule.keyed and rule.lanes > len(SHARDS):
+            raise ValueError(f"keyed lanes must be at most {len(SHARDS)}, one a shard; got {rule.lanes}")
         self._rule, self._stop, self._say = rule, stop, say
         self._pump: Pump | None = None
         self.counters = Counters()
@@ -95,4 +102,6 @@ class KafkaSource(FixedPartitionedSource[Keyed, State]):
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> _Lane:  # noqa: ARG002
         if self._pump is None:
             self._pump = Pump(self._rule, self.counters, self._say)
-        return _Lane(self._pump, int(for_part.removeprefix("lane-")), self._stop, resume_state)
+        number = int(for_part.removeprefix("lane-"))
+        shard = SHARDS[number] if self._rule.keyed else SHARD
+        return _Lane(self._pump, number, shard, self._stop, resume_state)
