@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.models.lightgbm import Trees, fit, library
+from operators.models.lightgbm import Trees, fit, release
 from operators.models.model import FORMAT, GOLDEN, STEPS, Calibration, Golden, load_model, version_of
 from operators.models.quality import Leak, auc, guard_columns, guard_shuffled, isotonic, measures
 from operators.models.training import TOPICS, Row
@@ -150,7 +150,7 @@ def train_intent(
         "feature_hash": FEATURE_HASH,
         "features": list(NAMES),
         "objective": "binary",
-        "lightgbm": library().__version__,
+        "lightgbm": release(),
         "calibration": msgspec.to_builtins(calibration),
         "horizon_us": horizon_us,
         "label": LABEL,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from operators.models.lightgbm import Trees, Unparsable, library
+from operators.models.lightgbm import Trees, Unparsable, release
 from schemas.features import FEATURE_HASH, NAMES
 
 FORMAT = 1
@@ -163,7 +163,7 @@ def _read(folder: Path) -> tuple[Manifest, bytes]:
         ("feature names in model.txt", " ".join(NAMES), found.get("feature_names")),
         ("objective in model.txt", manifest.objective, found.get("objective", "").split(" ")[0]),
         ("classes in model.txt", "1", found.get("num_class")),
-        ("LightGBM major version", library().__version__.split(".")[0], manifest.lightgbm.split(".")[0]),
+        ("LightGBM major version", release().split(".")[0], manifest.lightgbm.split(".")[0]),
         ("golden rows", GOLDEN, len(manifest.golden)),
     ):
         if expected != is_:

@@ -1,6 +1,5 @@
 """A model that is not what its manifest says does not score, and the refusal says what was expected and found."""
 
-import builtins
 import hashlib
 import json
 import math
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from operators.models.learn import train_intent
-from operators.models.lightgbm import ModelUnavailable, library
+from operators.models.lightgbm import ModelUnavailable, Trees, Unparsable, library
 from operators.models.model import LARGEST, ModelRefused, load_model, version_of
 from operators.models.training import Row
 from schemas.features import NAMES
@@ -155,15 +154,22 @@ def test_a_fast_route_that_answers_otherwise_is_given_up(good, monkeypatch):
     assert model.raw(tuple(map(float.fromhex, golden.features.split()))).hex() == golden.raw
 
 
+def test_reading_a_model_says_nothing_on_stdout_and_a_narrow_row_is_not_read_past_its_end(good, capfd):
+    model = load_model(good)
+    with pytest.raises(ValueError, match="for a model of 24"):
+        model.trees.raw_many([(0.0,) * 23])
+    assert model.trees.raw_many([]).tolist() == []
+    with pytest.raises(Unparsable):
+        Trees("tree\nrubbish")
+    assert capfd.readouterr().out == ""
+
+
 def test_a_system_without_libgomp_is_told_the_remedy_in_one_line(monkeypatch):
-    usual = builtins.__import__
+    def without(path):
+        raise OSError("libgomp.so.1: cannot open shared object file: No such file or directory")
 
-    def without(name, *rest, **more):
-        if name == "lightgbm":
-            raise OSError("libgomp.so.1: cannot open shared object file: No such file or directory")
-        return usual(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    library.cache_clear()
+    monkeypatch.setattr("ctypes.CDLL", without)
     with pytest.raises(ModelUnavailable, match="apt-get install libgomp1") as told:
         library()
     assert "\n" not in str(told.value)
