@@ -131,11 +131,13 @@ def quiet_until(span: tuple[int, int] | None, at: int, time_zone: str) -> int | 
     here = local(at, time_zone)
     if span is None or not Quiet.covers(span, here.hour * 60 + here.minute):
         return None
-    # Walk the wall clock and not the duration: a night in which clocks change is an hour shorter or longer.
-    # The first minute that is not quiet is looked for near its nominal place.
+    # By the wall clock and not by the duration: a night in which clocks change is an hour shorter or longer, and an
+    # hour that comes twice may end the span before its nominal place. On such a night every minute is looked at.
     wanted = (span[1] - here.hour * 60 - here.minute - 1) % (24 * 60) + 1
-    minute = at - at % _MINUTE_US
-    step = minute + max(0, wanted - 121) * _MINUTE_US
+    step = at - at % _MINUTE_US
+    nominal = step + wanted * _MINUTE_US
+    if local(nominal, time_zone).utcoffset() == here.utcoffset():
+        step = nominal
     last = at + 2 * DAY_US  # a span that covers the whole day has no end: it is looked at again then
     while step < last and Quiet.covers(span, _minute(local(step, time_zone))):
         step += _MINUTE_US

@@ -229,6 +229,7 @@ def test_calendar_spans_equal_those_by_their_borders(offsets, ahead, unit, chang
 )
 @example(2 * 60 + 30, 3 * 60, 0, 0, CHANGES[1])
 @example(2 * 60, 3 * 60, 30, 0, CHANGES[0])
+@example(2 * 60 + 1, 0, -1, 0, CHANGES[0])
 def test_quiet_hours_end_at_the_first_minute_that_is_not_quiet(start, end, minutes, rest, change):
     assume(start != end)
     at = change + minutes * M + rest
