@@ -5,24 +5,24 @@ did not fire is taken again when the person becomes known or consents while the 
 hour ends, and when stock becomes known: always by the same rules and under the same caps.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from heapq import heappop, heappush
 
 import msgspec
 
 from operators.decisions.absences import Absences
-from operators.decisions.arbiter import Arbiter, Told
+from operators.decisions.arbiter import ANCHORS, CHARGES, SENT, Arbiter, Told
 from operators.decisions.consent_view import ConsentView
 from operators.decisions.guards import known
 from operators.decisions.occasion import Occasion
 from operators.decisions.releases import Releases
 from operators.decisions.screens import Screens
 from operators.decisions.surroundings import STOCK, Surroundings
-from operators.decisions.triggers import Triggers, about_stay
+from operators.decisions.triggers import PROGRESS, Triggers, about_stay
 from operators.decisions.verdicts import Moment, ScoreOf, Verdicts
-from operators.decisions.waiting import Stay, Undecided, Waiting
+from operators.decisions.waiting import ABSENCES, STAYS, UNDECIDED, Stay, Undecided, Waiting
 from operators.rules.load import Rules
-from operators.state.store import Tables
+from operators.state.store import Rows, Tables
 from schemas import ids
 from schemas.derived import DwellReached, Outcome, SegmentChange, Transition
 from schemas.items import Event, Item, Linked, Occupied, Person, Touched
@@ -193,6 +193,8 @@ class Decide:
         record = event.record
         if isinstance(record, ContextFact):
             return self._told(event, record)
+        if isinstance(record, Consent):  # of a person of another shard: only that its source speaks
+            self._view.heard(record)
         if isinstance(record, Zone):
             self._screens.zone(record)
         elif isinstance(record, Device):
@@ -224,8 +226,29 @@ class Decide:
             elif kind == "absence":
                 out += self._absent(key, number, clock, stale=stale)
             else:
-                self._arbiter.sent.put(key, None)
+                self._arbiter.sent.drop(key)
         return out
+
+    # Who moves to another shard, or came from one.
+
+    def give(self, members: Collection[str]) -> Rows:
+        """Hand over all that is remembered of these identifiers."""
+        return [*self._waiting.give(members), *self._triggers.give(members), *self._arbiter.give(members)]
+
+    def take(self, table: int, key: str, stored: bytes) -> bool:
+        """Take over a row of somebody who moved here; False for a table of another core."""
+        timer = None
+        if table in {STAYS, UNDECIDED, ABSENCES}:
+            timer = self._waiting.take(table, key, stored)
+        elif table in {CHARGES, ANCHORS, SENT}:
+            timer = self._arbiter.take(table, key, stored)
+        elif table == PROGRESS:
+            self._triggers.take(key, stored)
+        else:
+            return False
+        if timer is not None:
+            heappush(self._due, timer)
+        return True
 
     # What is remembered of an event.
 

@@ -4,12 +4,13 @@ An event is applied before anything is evaluated, so that an attribute and a tri
 and no trigger sees yesterday's membership.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from operators.decide import Decide
 from operators.profile import Profiles
 from operators.score import Scored, Scores
 from operators.segments import Rung, Segments
+from operators.state.store import Rows
 from schemas.derived import Decision, DwellReached, Outcome, SegmentChange
 from schemas.items import Event, Item, Linked, Occupied, Person, Tick, Touched
 from schemas.person import Cause
@@ -61,6 +62,23 @@ class PersonStep:
             else:
                 out.append(item)
         return out + self._settle()
+
+    def give(self, members: Collection[str]) -> Rows:
+        """Hand over all that is kept of identifiers that move to another shard; nothing of them stays."""
+        scores = [] if self._scores is None else self._scores.give(members)
+        return [*self._profiles.give(members), *self._segments.give(members), *scores, *self._decide.give(members)]
+
+    def take(self, rows: Rows) -> None:
+        """Take over rows of somebody who moved here.
+
+        Raises:
+            ValueError: a table that this program does not have.
+        """
+        for table, key, stored in rows:
+            taken = self._profiles.take(table, key, stored) or self._segments.take(table, key, stored)
+            taken = taken or (self._scores is not None and self._scores.take(table, key, stored))
+            if not (taken or self._decide.take(table, key, stored)):
+                raise ValueError(f"a row of table {table} must be of a core of this step")
 
     def _touched(self, touched: Touched, end: Tick | None) -> list[Item]:
         event = touched.event

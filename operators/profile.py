@@ -4,7 +4,7 @@ Each event is applied to the contribution of the one identifier it is credited t
 composition over her members, so nothing moves when persons merge or split.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import blake2b
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from operators.people import consent, ledger
 from operators.people.ledger import Agreed, Contribution
 from operators.people.windows import HOUR, Gauge, Scalar, Window, unit_of
-from operators.state.store import Table, Tables
+from operators.state.store import Rows, Table, Tables
 from schemas import ids
 from schemas.derived import DwellReached, Profile, Trait, Transition, Visit
 from schemas.items import Event, Linked, Person, Touched
@@ -174,6 +174,35 @@ class Profiles:
     def observe_outcome(self, person: Person, campaign: str, status: str, at: int, name: str) -> bool:
         """Count an outcome of a campaign's command under the id of the outcome; False: already there."""
         return self._happened(person.anchor, f"outcome:{campaign}:{status}", at, name)
+
+    # Who moves to another shard, or came from one.
+
+    def give(self, members: Collection[str]) -> Rows:
+        """Hand over all that is kept of these identifiers, and of the persons they are."""
+        self._views.clear()
+        roots = dict.fromkeys(root for member in members if (root := self._roots.get(member)) is not None)
+        marks = []
+        for member in members:
+            mine = self._contributions.get(member)
+            marks += [] if mine is None else [f"{member}\0{day}" for day in mine.days]
+            self._composed.pop(member, None)
+        return [
+            *self._contributions.give(members),
+            *self._marks.give(marks),
+            *self._persons.give(roots),
+            *self._roots.give(members),
+            *self._published.give(members),
+        ]
+
+    def take(self, table: int, key: str, stored: bytes) -> bool:
+        """Take over a row of somebody who moved here; False for a table of another core."""
+        self._views.clear()
+        self._composed.pop(key, None)
+        for own in (self._contributions, self._marks, self._persons, self._roots, self._published):
+            if own.number == table:
+                own.take(key, stored)
+                return True
+        return False
 
     # What may be asked about a person.
 

@@ -5,6 +5,7 @@ of the members that count and none later than the trigger.
 """
 
 import struct
+from collections.abc import Collection
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ import msgspec
 from operators.models.features import Moment, features_hash, vector
 from operators.models.history import History, observe
 from operators.models.model import Model
-from operators.state.store import Tables
+from operators.state.store import Rows, Tables
 from schemas import ids
 from schemas.derived import DwellReached, Reason, Score, Transition, Visit
 from schemas.items import Event, Person, Touched
@@ -72,6 +73,16 @@ class Scores:
     def forget(self, member: str) -> None:
         """Drop all that is known of a member."""
         self._histories.put(member, None)
+
+    def give(self, members: Collection[str]) -> Rows:
+        """Hand over the histories of identifiers that move to another shard."""
+        return self._histories.give(members)
+
+    def take(self, table: int, key: str, stored: bytes) -> bool:
+        """Take over the history of somebody who moved here; False for a table of another core."""
+        if table == HISTORIES:
+            self._histories.take(key, stored)
+        return table == HISTORIES
 
     def features(
         self,

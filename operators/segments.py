@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import msgspec
 
 from operators.state.agenda import Agenda
-from operators.state.store import Table, Tables
+from operators.state.store import Rows, Table, Tables
 from schemas import ids
 from schemas.derived import SegmentChange
 from schemas.items import Event, Person
@@ -255,6 +255,25 @@ class Segments:
             if standing is not None and standing.rules != self._rules and not standing.resting:
                 rung += self._ring(anchor, at, number, clock, "RULE")
         return rung
+
+    def give(self, members: Collection[str]) -> Rows:
+        """Hand over the standings of identifiers that move to another shard."""
+        for member in members:
+            standing = self._standings.get(member)
+            if standing is not None:
+                self._dues.move(member, standing.due, None)
+            self._settled.pop(member, None)
+        return self._standings.give(members)
+
+    def take(self, table: int, key: str, stored: bytes) -> bool:
+        """Take over the standing of somebody who moved here; False for a table of another core."""
+        if table != STANDINGS:
+            return False
+        standing = self._standings.take(key, stored)
+        self._settled.pop(key, None)
+        if not standing.resting:
+            self._dues.move(key, None, standing.due)
+        return True
 
     def _absorbed(self, person: Person) -> list[tuple[str, Standing]]:
         """Anchors among her members that stood for themselves until now, sorted."""

@@ -151,6 +151,34 @@ class Linked(msgspec.Struct, frozen=True):
     persons: tuple[Person, ...]
 
 
+class Moving(msgspec.Struct, frozen=True):
+    """Persons changed who were at home on several shards, or will be: who goes where, in the same order on each.
+
+    Shard `at` works on the change. Before that, identifiers in `gives` come to it from the shards they were at
+    home on; after it those in `takes` go on to theirs. `seq` counts moves, and every shard sees its own in order.
+    """
+
+    seq: int
+    linked: Linked
+    at: int
+    gives: dict[int, tuple[str, ...]]
+    takes: dict[int, tuple[str, ...]]
+
+    @property
+    def number(self) -> int:
+        """Number of the cause."""
+        return self.linked.number
+
+
+class Parcel(msgspec.Struct, frozen=True):
+    """What a shard kept of the identifiers that leave it in a move: rows of its tables (table, key, value)."""
+
+    seq: int
+    origin: int
+    to: int
+    rows: list[tuple[int, str, bytes]]
+
+
 class Touched(msgspec.Struct, frozen=True):
     """An event that is about a person: `member` is the identifier it is credited to."""
 
@@ -167,7 +195,23 @@ class Tally(msgspec.Struct, frozen=True, gc=False):
     count: int
 
 
-Item = Heard | Tick | Opened | Event | DataKey | Fix | Due | Watermark | Occupied | Linked | Touched | Tally | Delivered
+Item = (
+    Heard
+    | Tick
+    | Opened
+    | Event
+    | DataKey
+    | Fix
+    | Due
+    | Watermark
+    | Occupied
+    | Linked
+    | Moving
+    | Parcel
+    | Touched
+    | Tally
+    | Delivered
+)
 
 
 class Batch(msgspec.Struct):

@@ -2,7 +2,7 @@
 
 from operators.connectors.backlog import Part
 from operators.connectors.cluster import Place, Refused, Say, Seen
-from operators.connectors.reading import FORMAT, Counters, SourceRule, State
+from operators.connectors.reading import FORMAT, Counters, Loss, SourceRule, State
 from schemas.topics import TOPICS
 
 LAST_RANK = 99
@@ -129,7 +129,7 @@ class Placing:
         if topic_id != part.id:
             if (part.topic, part.partition) not in self._rule.accept_loss:
                 raise self.recreated(part, topic_id, part.id)
-            return self._lose(part, offset, low)
+            return self._lose(part, offset, low, made_again=True)
         return offset if low <= offset <= end else self.out_of_range(part, offset, low, end)
 
     @staticmethod
@@ -154,7 +154,7 @@ class Placing:
             f"to go on without them: --accept-loss {part.topic}:{part.partition}"
         )
 
-    def _lose(self, part: Part, wanted: int, to: int) -> int:
-        self._counters.lost.append((part.topic, part.partition, wanted, to))
+    def _lose(self, part: Part, wanted: int, to: int, *, made_again: bool = False) -> int:
+        self._counters.lost.append(Loss(part.topic, part.partition, wanted, to, part.lane, part.id, made_again))
         self._say(f"{part.topic}:{part.partition}: loss accepted; offset {wanted} was wanted, going on at {to}")
         return to

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from operators.connectors.cluster import Place, Where
 
@@ -27,6 +27,7 @@ class SourceRule:
         own: lanes of this process; None all of them.
         keyed: whether each lane is a stream of its own, for a cluster whose processes tell each other what they
             read: then each reads the reference topics of its lanes only. Else a process reads them whole.
+        site_id: the site that what is told of the source carries.
         start: where a first start begins, but for reference topics.
         together: topics that must have equally many partitions.
         accept_loss: partitions whose lost rows were written off by a person.
@@ -45,6 +46,7 @@ class SourceRule:
     lanes: int = 16
     own: tuple[int, ...] | None = None
     keyed: bool = False
+    site_id: str = ""
     start: Where = "earliest"
     together: frozenset[str] = frozenset()
     accept_loss: frozenset[Place] = frozenset()
@@ -60,12 +62,27 @@ class SourceRule:
         return tuple(range(self.lanes)) if self.own is None else tuple(sorted(self.own))
 
 
+class Loss(NamedTuple):
+    """Rows of a partition that were written off: offset `wanted` was the next, reading went on at `to`.
+
+    `topic_id` is that of the topic as it is now; `made_again` says that `wanted` was an offset in another one.
+    """
+
+    topic: str
+    partition: int
+    wanted: int
+    to: int
+    lane: int
+    topic_id: str
+    made_again: bool
+
+
 @dataclass
 class Counters:
     """What may be told of a source; written by the flow, read by whoever exports it.
 
     `polled_at` is monotonic, in seconds. `stall_s` is how long the last epoch close kept a lane waiting,
-    `epochs` how many are known to be durable. `lost` are rows written off: (topic, partition, from, to).
+    `epochs` how many are known to be durable. `lost` only grows.
     """
 
     messages: Counter[str] = field(default_factory=Counter)
@@ -80,4 +97,4 @@ class Counters:
     last_error: str = ""
     commit_failures: int = 0
     new_partitions: int = 0
-    lost: list[tuple[str, int, int, int]] = field(default_factory=list)
+    lost: list[Loss] = field(default_factory=list)

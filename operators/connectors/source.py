@@ -12,6 +12,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from operators.connectors.clock import monotonic
 from operators.connectors.cluster import Place, Say
 from operators.connectors.files import SHARD, Keyed
+from operators.connectors.gaps import Gaps
 from operators.connectors.pump import Pump
 from operators.connectors.reading import Counters, SourceRule, State
 from schemas.items import Batch
@@ -46,8 +47,8 @@ def losses(named: list[str]) -> frozenset[Place]:
 class _Lane(StatefulSourcePartition[Keyed, State]):
     """One group of partitions; what is said of it is in its pump."""
 
-    def __init__(self, pump: Pump, number: int, shard: str, stop: Flag, resume: State | None) -> None:
-        self._pump, self._number, self._stop = pump, number, stop
+    def __init__(self, pump: Pump, gaps: Gaps, number: int, shard: str, stop: Flag, resume: State | None) -> None:
+        self._pump, self._gaps, self._number, self._stop = pump, gaps, number, stop
         self._shard = shard
         self._snapped: tuple[State, float] | None = None
         pump.resume(number, resume)
@@ -59,6 +60,7 @@ class _Lane(StatefulSourcePartition[Keyed, State]):
             self._pump.durable(self._snapped[0], monotonic() - self._snapped[1])
             self._snapped = None
         items, clock = self._pump.take(self._number)
+        items = self._gaps.before(items, clock)
         return [(self._shard, Batch(items, {"heard": clock}, self._shard))] if items else []
 
     def next_awake(self) -> datetime:
@@ -81,7 +83,8 @@ class KafkaSource(FixedPartitionedSource[Keyed, State]):
     Keyed lanes are a stream each, under shards 0 to `lanes` - 1: every lane has every tick, whether it holds
     partitions or not, and in every execution says `Opened` once, after its reference rows and before all others.
     Guarantee: each row of a partition once, in order, from where the snapshot stands; a backlog in the order of
-    its appends. Errors: `BrokerAway` where a start has waited in vain, `Refused` where reading on would be wrong.
+    its appends; what a person wrote off is told as an alert among the rows. Errors: `BrokerAway` where a start has
+    waited in vain, `Refused` where reading on would be wrong.
 
     Args:
         rule: what is read, and how.
@@ -95,6 +98,7 @@ class KafkaSource(FixedPartitionedSource[Keyed, State]):
         self._rule, self._stop, self._say = rule, stop, say
         self._pump: Pump | None = None
         self.counters = Counters()
+        self._gaps = Gaps(rule.site_id, rule.flow, self.counters)
 
     def list_parts(self) -> list[str]:
         return [f"lane-{lane:02d}" for lane in self._rule.lanes_here]
@@ -104,4 +108,4 @@ class KafkaSource(FixedPartitionedSource[Keyed, State]):
             self._pump = Pump(self._rule, self.counters, self._say)
         number = int(for_part.removeprefix("lane-"))
         shard = SHARDS[number] if self._rule.keyed else SHARD
-        return _Lane(self._pump, number, shard, self._stop, resume_state)
+        return _Lane(self._pump, self._gaps, number, shard, self._stop, resume_state)

@@ -45,7 +45,7 @@ class Absences:
     def ring(self, key: str) -> Occasion | None:
         """The time is up: the occasion, with the campaigns whose event has not come."""
         absence = self._waiting.absences.get(key)
-        self._waiting.absences.put(key, None)
+        self._waiting.absences.drop(key)
         person = None if absence is None else self._people.person_of(absence.occasion.member)
         if absence is None or person is None:
             return None

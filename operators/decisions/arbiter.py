@@ -1,6 +1,6 @@
 """Arbiter: who of the candidates that passed every guard acts, who is held out, and what that is charged."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -11,7 +11,8 @@ from operators.decisions.guards import caps as cap_guard
 from operators.decisions.judge import Judged
 from operators.rules.campaigns import Campaign
 from operators.rules.load import Rules
-from operators.state.store import Tables
+from operators.state.owned import Owned
+from operators.state.store import Rows, Tables
 from schemas.derived import Command, Outcome
 from schemas.items import Person
 
@@ -57,9 +58,10 @@ class Arbiter:
         windows = [cap.window_us or 0 for campaign in rules.campaigns.values() for cap in campaign.guard.caps]
         topics = {aggregate.topic for aggregate in rules.plan.aggregates.values()}
         self._watched = {topic.split(":")[1] for topic in topics if topic.startswith("outcome:")}
-        self._ledger = Ledger(tables.table(CHARGES, dict[str, list[int]]), 2 * max([*windows, 16 * DAY_US]))
+        self._charges = tables.table(CHARGES, dict[str, list[int]])
+        self._ledger = Ledger(self._charges, 2 * max([*windows, 16 * DAY_US]))
         self._anchors = tables.table(ANCHORS, list[str])
-        self.sent = tables.table(SENT, Sent)
+        self.sent: Owned[Sent] = Owned(tables.table(SENT, Sent), lambda sent: sent.member)
 
     def charges(self, members: Iterable[str], scope: str, campaign: Campaign) -> list[int]:
         """When a person was told, in a scope of a campaign's caps; ascending."""
@@ -148,6 +150,17 @@ class Arbiter:
                 self._ledger.give_back(sent.member, scope, sent.at)
             self.sent.put(record.action_id, msgspec.structs.replace(sent, channel=None, shown=[]))
         return Told(sent.member, sent.campaign)
+
+    def give(self, members: Collection[str]) -> Rows:
+        """Hand over charges, arms and commands of identifiers that move to another shard."""
+        return [*self._charges.give(members), *self._anchors.give(members), *self.sent.give(members)]
+
+    def take(self, table: int, key: str, stored: bytes) -> tuple[int, str, str] | None:
+        """Take over what was charged to somebody who moved here; its timer, where it has one."""
+        if table == SENT:
+            return self.sent.take(key, stored).drop_at, "sent", key
+        (self._charges if table == CHARGES else self._anchors).take(key, stored)
+        return None
 
     def _arm(self, campaign: Campaign, person: Person, anchor: str, zone_id: str | None, at: int) -> Arm | None:
         """Where a person stands in a campaign's test, over every anchor that she, or this stay, has had.

@@ -1,6 +1,6 @@
 """Triggers: which campaigns an event touches, and what of it they may read later."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from operators.decisions.occasion import Known, Occasion, Value, place
 from operators.decisions.screens import Screens
@@ -19,7 +19,7 @@ from operators.rules.campaigns import (
 from operators.rules.cel import Values
 from operators.rules.leaves import event_leaves, event_topics
 from operators.rules.load import Rules
-from operators.state.store import Tables
+from operators.state.store import Rows, Tables
 from schemas import ids
 from schemas.derived import DwellReached, SegmentChange, Transition
 from schemas.items import Touched
@@ -122,6 +122,15 @@ class Triggers:
             done.id, done.inputs = ids.of("sequence", happening.id), [happening.id]
             occasions.append(done)
         return occasions, started
+
+    def give(self, members: Collection[str]) -> Rows:
+        """Hand over how far sequences have come for identifiers that move to another shard."""
+        sequences = [name for name, each in self._rules.campaigns.items() if isinstance(each.when, Sequence)]
+        return self._progress.give(f"{name}\0{member}" for name in sequences for member in members)
+
+    def take(self, key: str, stored: bytes) -> None:
+        """Take over how far a sequence has come for somebody who moved here."""
+        self._progress.take(key, stored)
 
     def identified(self, zone_id: str, site_id: str) -> list[Campaign]:
         """Campaigns that wait for somebody in a zone to become known."""

@@ -1,11 +1,12 @@
 """What decide remembers: open stays, decisions that may be taken again, absences that have not rung yet."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
 from operators.decisions.occasion import Occasion, Value
-from operators.state.store import Table, Tables
+from operators.state.owned import Owned
+from operators.state.store import Rows, Tables
 
 STAYS, UNDECIDED, ABSENCES = 70, 71, 72
 """Numbers of the tables; the cores that work on one person share one store."""
@@ -61,16 +62,12 @@ class Waiting:
     """The tables, and the indexes over them that are rebuilt when they are opened."""
 
     def __init__(self, tables: Tables) -> None:
-        self.stays: Table[Stay] = tables.table(STAYS, Stay)
-        self.undecided: Table[Undecided] = tables.table(UNDECIDED, Undecided)
-        self.absences: Table[Absence] = tables.table(ABSENCES, Absence)
-        self._open: dict[str, dict[str, None]] = {}
+        self.stays: Owned[Stay] = Owned(tables.table(STAYS, Stay), lambda stay: stay.member)
+        self.undecided: Owned[Undecided] = Owned(tables.table(UNDECIDED, Undecided), lambda one: one.occasion.member)
+        self.absences: Owned[Absence] = Owned(tables.table(ABSENCES, Absence), lambda one: one.occasion.member)
         self._wanting: dict[str, dict[str, None]] = {}
-        for visit_id, stay in self.stays.items():
-            self._open.setdefault(stay.member, {})[visit_id] = None
         for key, undecided in self.undecided.items():
-            for of in undecided.stock:
-                self._wanting.setdefault(of, {})[key] = None
+            self._wants(key, undecided)
 
     def due(self) -> Iterator[tuple[int, str, str]]:
         """Every timer there is: when, its kind, its key."""
@@ -83,7 +80,6 @@ class Waiting:
     def enter(self, stay: Stay) -> None:
         """A stay begins."""
         self.stays.put(stay.visit_id, stay)
-        self._open.setdefault(stay.member, {})[stay.visit_id] = None
 
     def leave(self, stay: Stay) -> None:
         """A stay ends: what is undecided of it goes, but for what a quiet hour holds."""
@@ -91,22 +87,17 @@ class Waiting:
             undecided = self.undecided.get(key)
             if undecided is not None and undecided.held_until is None:
                 self._forget(key, undecided)
-        self.stays.put(stay.visit_id, None)
-        visits = self._open.get(stay.member, {})
-        visits.pop(stay.visit_id, None)
-        if not visits:
-            self._open.pop(stay.member, None)
+        self.stays.drop(stay.visit_id)
 
     def open_stays(self, members: Iterable[str]) -> list[Stay]:
         """Open stays of a person, by when they began."""
-        found = [self.stays.get(visit_id) for member in members for visit_id in self._open.get(member, ())]
+        found = map(self.stays.get, self.stays.of(members))
         return sorted((stay for stay in found if stay is not None), key=lambda stay: (stay.entered_at, stay.visit_id))
 
     def keep(self, key: str, undecided: Undecided) -> None:
         """Remember a trigger that may be decided again."""
         self.undecided.put(key, undecided)
-        for of in undecided.stock:
-            self._wanting.setdefault(of, {})[key] = None
+        self._wants(key, undecided)
         stay = self.stays.get(undecided.occasion.visit_id or "")
         if stay is not None and key not in stay.undecided:
             stay.undecided.append(key)
@@ -124,10 +115,36 @@ class Waiting:
         """Triggers for which the stock of a thing was missing or unknown, in order."""
         return sorted(self._wanting.get(of, ()))
 
-    def _forget(self, key: str, undecided: Undecided) -> None:
-        self.undecided.put(key, None)
+    def give(self, members: Collection[str]) -> Rows:
+        """Hand over what waits of identifiers that move to another shard."""
+        for key in self.undecided.of(members):
+            undecided = self.undecided.get(key)
+            assert undecided is not None
+            self._wants_no_more(key, undecided)
+        return [*self.stays.give(members), *self.undecided.give(members), *self.absences.give(members)]
+
+    def take(self, table: int, key: str, stored: bytes) -> tuple[int, str, str] | None:
+        """Take over what waits of somebody who moved here; its timer, where it has one."""
+        if table == STAYS:
+            self.stays.take(key, stored)
+            return None
+        if table == ABSENCES:
+            return self.absences.take(key, stored).due, "absence", key
+        undecided = self.undecided.take(key, stored)
+        self._wants(key, undecided)
+        return None if undecided.held_until is None else (undecided.held_until, "hold", key)
+
+    def _wants(self, key: str, undecided: Undecided) -> None:
+        for of in undecided.stock:
+            self._wanting.setdefault(of, {})[key] = None
+
+    def _wants_no_more(self, key: str, undecided: Undecided) -> None:
         for of in undecided.stock:
             wanting = self._wanting.get(of, {})
             wanting.pop(key, None)
             if not wanting:
                 self._wanting.pop(of, None)
+
+    def _forget(self, key: str, undecided: Undecided) -> None:
+        self.undecided.drop(key)
+        self._wants_no_more(key, undecided)

@@ -11,6 +11,8 @@ import msgspec
 
 Token = tuple[str, bytes, int]
 """(shard, execution, n): n counts the commits of one chain; execution is drawn once a process start."""
+Rows = list[tuple[int, str, bytes]]
+"""What one shard hands over to another: table, key, value as it is stored."""
 
 
 class Store(Protocol):
@@ -104,6 +106,7 @@ class Table(Generic[T]):
         upgrade: Callable[[bytes], T] | None = None,
         kept: int = 100_000,
     ) -> None:
+        self.number = number
         self._store, self._prefix, self._kept = store, bytes([number]), kept
         self._version, self._upgrade = version, upgrade
         self._encode = msgspec.msgpack.Encoder().encode
@@ -116,7 +119,7 @@ class Table(Generic[T]):
         if key in self._live:
             return self._live[key]
         stored = self._store.get(self._prefix + key.encode())
-        value = self._read(stored)
+        value = None if stored is None else self.read(stored)
         self._live[key] = value
         return value
 
@@ -131,11 +134,30 @@ class Table(Generic[T]):
         for key, stored in self._store.scan(self._prefix):
             name = key[1:].decode()
             if name not in self._live:
-                value = self._read(stored)
-                if value is not None:
-                    found[name] = value
+                found[name] = self.read(stored)
         found.update({name: value for name, value in self._live.items() if value is not None})
         yield from sorted(found.items(), key=lambda pair: pair[0].encode())
+
+    def stored(self, key: str) -> bytes | None:
+        """A value as it is stored, or None."""
+        value = self.get(key)
+        return None if value is None else bytes([self._version]) + self._encode(value)
+
+    def give(self, keys: Iterable[str]) -> Rows:
+        """Hand values over to another shard: (table, key, stored value); they are here no more."""
+        found: Rows = []
+        for key in keys:
+            stored = self.stored(key)
+            if stored is not None:
+                found.append((self.number, key, stored))
+                self.put(key, None)
+        return found
+
+    def take(self, key: str, stored: bytes) -> T:
+        """Take over a value that another shard has handed over."""
+        value = self.read(stored)
+        self.put(key, value)
+        return value
 
     def flush(self) -> None:
         """Write what changed to the store; called right before it commits."""
@@ -147,9 +169,12 @@ class Table(Generic[T]):
         if len(self._live) > self._kept:
             self._live.clear()
 
-    def _read(self, stored: bytes | None) -> T | None:
-        if stored is None:
-            return None
+    def read(self, stored: bytes) -> T:
+        """A value from how it is stored.
+
+        Raises:
+            UnknownVersion: another program wrote it.
+        """
         if stored[0] == self._version:
             value: T = self._decode(stored[1:])
             return value
