@@ -99,6 +99,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
             reference=reference_topics(reads),
             prefix=prefix,
             lanes=settings.engine.lanes,
+            site_id=deployment.site_id,
             own=None if count == 1 else tuple(range(own, settings.engine.lanes, count)),
             start=settings.start,
             together=frozenset(topic for topic in reads if TOPICS[topic].key == "S"),

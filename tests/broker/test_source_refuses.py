@@ -35,7 +35,7 @@ def test_rows_that_are_gone_are_never_skipped_in_silence(topics):
     accepted = Reader(topics, states, topics=(POSITION,), lanes=1, accept_loss=frozenset({(POSITION, 0)}))
     accepted.read(5).tick()
     assert accepted.of(POSITION, 0) == [str(number) for number in range(25, 30)]
-    assert accepted.counters.lost == [(POSITION, 0, 10, 25)]
+    assert [loss[:4] for loss in accepted.counters.lost] == [(POSITION, 0, 10, 25)]
     assert any("loss accepted" in said for said in accepted.said)
     accepted.close()
 
