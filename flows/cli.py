@@ -7,16 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from flows.settings import WrongUse
+
+if TYPE_CHECKING:  # a worker draws nothing, and starts the sooner
+    from rich.console import Console
 
 app = typer.Typer(
     name="footfall",
@@ -38,7 +39,6 @@ app.add_typer(campaign_app, name="campaign")
 app.add_typer(identity_app, name="identity")
 app.add_typer(train_app, name="train")
 app.add_typer(letters_app, name="dead-letter")
-err = Console(stderr=True, highlight=False)
 
 
 class FlowName(StrEnum):
@@ -81,13 +81,24 @@ def _json(value: Any) -> None:
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
+@cache
+def _err() -> "Console":
+    """Stderr, for people."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
 def _say(text: str) -> None:
-    err.print(text, soft_wrap=True, markup=False)
+    _err().print(text, soft_wrap=True, markup=False)
 
 
 @contextmanager
 def _bar(what: str) -> Iterator[Any]:
     """A progress bar on a terminal; nothing elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    err = _err()
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(what, total=None)
@@ -131,6 +142,8 @@ def replay(
 
     Example: footfall replay --in flows/example/day --out out --deliver
     """
+    from rich.table import Table
+
     from flows.replay import Options
     from flows.replay import replay as run
 
@@ -152,12 +165,12 @@ def replay(
     table = Table("topic", "read", "applied", "duplicate", "late", "dead", title=f"{flow.value}: rows in")
     for topic, fates in summary["in"].items():
         table.add_row(topic, *(f"{fates[name]:,}" for name in ("read", "applied", "duplicate", "late", "dead")))
-    err.print(table)
+    _err().print(table)
     table = Table("topic", "rows", title=f"rows out, in {out}")
     for topic, rows in summary["out"].items():
         table.add_row(topic, f"{rows:,}")
-    err.print(table)
-    err.print(f"{summary['seconds']} s, {summary['events_per_s']:,} events/s; summary.json holds the digests")
+    _err().print(table)
+    _err().print(f"{summary['seconds']} s, {summary['events_per_s']:,} events/s; summary.json holds the digests")
 
 
 @app.command()
@@ -237,7 +250,7 @@ def simulate(
 
     with _bar("simulate") as progress:
         write_directory(out, seed=seed, minutes=minutes, progress=progress)
-    err.print(f"{out}: try  footfall replay --in {out} --out {out}-out --deliver")
+    _err().print(f"{out}: try  footfall replay --in {out} --out {out}-out --deliver")
 
 
 @app.command()
@@ -249,6 +262,8 @@ def settings(
 
     Example: footfall settings --config footfall.toml
     """
+    from rich.table import Table
+
     from flows.settings import described, load
 
     load(config)
@@ -259,7 +274,7 @@ def settings(
     table = Table("section", "key", "default", "meaning")
     for row in rows:
         table.add_row(f"[{row[0]}]".replace("[", r"\["), *row[1:])
-    err.print(table)
+    _err().print(table)
 
 
 @schemas_app.command("check")
@@ -272,10 +287,10 @@ def schemas_check() -> None:
 
     found = faults()
     for fault in found:
-        err.print(fault, soft_wrap=True)
+        _err().print(fault, soft_wrap=True)
     if found:
         raise typer.Exit(1)
-    err.print("schemas agree with their files, with every released version and with the corpus")
+    _err().print("schemas agree with their files, with every released version and with the corpus")
 
 
 @schemas_app.command("register")
@@ -360,15 +375,15 @@ def lint(
 
     if fix:
         for path in repair(directory):
-            err.print(f"fixed {path}", soft_wrap=True, markup=False)
+            _err().print(f"fixed {path}", soft_wrap=True, markup=False)
     faults, sentences = checked(directory)
     if as_json:
         _json({"faults": [fault.as_json() for fault in faults], "sentences": sentences})
     else:
         for fault in faults:
-            err.print(str(fault), soft_wrap=True, markup=False)
+            _err().print(str(fault), soft_wrap=True, markup=False)
         for name, sentence in sentences.items():
-            err.print(f"{name}: {sentence}", soft_wrap=True, markup=False)
+            _err().print(f"{name}: {sentence}", soft_wrap=True, markup=False)
     if any(fault.refuses for fault in faults):
         raise typer.Exit(1)
 
@@ -412,7 +427,7 @@ def token(
 
     hashed, example = hasher(config)
     if example:
-        err.print("using the published example key: not for production")
+        _err().print("using the published example key: not for production")
     sys.stdout.write(hashed(identifier) + "\n")
 
 
@@ -433,12 +448,12 @@ def train_intent(
         with _bar("train") as progress:
             report = train(source, out, seed=seed, progress=progress)
     except (Leak, TooLittle, ModelUnavailable) as stopped:
-        err.print(str(stopped), soft_wrap=True, markup=False)
+        _err().print(str(stopped), soft_wrap=True, markup=False)
         raise typer.Exit(1) from stopped
     if as_json:
         _json(report)
     else:
-        err.print(f"{report['path']}: {report['rows']:,} rows, AUC {report['metrics']['auc']:.3f} on the newest")
+        _err().print(f"{report['path']}: {report['rows']:,} rows, AUC {report['metrics']['auc']:.3f} on the newest")
 
 
 @letters_app.command("export")
@@ -454,7 +469,7 @@ def export(
     from flows.letters import exported
 
     for topic, rows in exported(source, out, config=config).items():
-        err.print(f"{out / topic}.jsonl: {rows:,} rows")
+        _err().print(f"{out / topic}.jsonl: {rows:,} rows")
 
 
 def main() -> None:
@@ -466,7 +481,7 @@ def main() -> None:
     try:
         app()
     except (WrongUse, BadIdentifier, VenueFault, RulesRefused) as refused:
-        err.print(str(refused), soft_wrap=True, markup=False)
+        _err().print(str(refused), soft_wrap=True, markup=False)
         sys.exit(2)
 
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
-from rapidfuzz import process
 
 from schemas.durations import DurationFault, parse
 from schemas.rows import BadShape, instant, unwrapped
@@ -282,6 +281,8 @@ def _built(kind: type[msgspec.Struct], found: dict[str, Any], path: Path, text: 
     values = {}
     for key, value in found.items():
         if key not in hints:
+            from rapidfuzz import process  # here: settings that are right need it nowhere
+
             near = process.extractOne(key, list(hints), score_cutoff=50)
             hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(hints)}"
             name = f"[{'.'.join([*at, key])}]" if isinstance(value, dict) else f"{key} in [{'.'.join(at)}]"

@@ -2,9 +2,6 @@
 
 import os
 import time
-from email.utils import parsedate_to_datetime
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 
 def wall() -> int:
@@ -31,6 +28,10 @@ def processor_time() -> float:
 
 def apart(url: str) -> float | None:
     """Seconds by which this clock is ahead of a server's, to half a second or so; None where it says no time."""
+    from email.utils import parsedate_to_datetime
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
     before = time.time()
     try:
         with urlopen(url, timeout=5) as answer:  # noqa: S310 -- the address stands in the settings

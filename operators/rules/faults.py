@@ -4,8 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from rapidfuzz import process
-from rapidfuzz.distance import OSA
 
 _WIDEST = 160
 
@@ -113,6 +111,9 @@ def nearest(word: str, legal: Iterable[str], *, count: int = 1) -> list[str]:
     >>> nearest("dwel", ["dwell", "entered"])
     ['dwell']
     """
+    from rapidfuzz import process  # here: what is written right needs it nowhere
+    from rapidfuzz.distance import OSA
+
     # Sorted, so that ties do not hang on the order in which somebody built a set. Case is no distance.
     words = sorted(set(legal))
     limit = max(1, len(word) // 2)

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
-from rapidfuzz import fuzz, process
-
 from operators.venues.hours import Hours
 from schemas import durations
 from schemas.reference import DeviceKind, LegalBasis, ZoneKind
@@ -21,6 +19,8 @@ class Wrong(Exception):
 
 def nearest(name: str, legal: Iterable[str]) -> str:
     """The legal name that a mistyped one is nearest to, as the end of a message."""
+    from rapidfuzz import fuzz, process  # here: a venue that is right needs it nowhere
+
     found = process.extractOne(name, list(legal), scorer=fuzz.ratio, score_cutoff=50)
     return f" (nearest: {found[0]!r})" if found else ""
 
