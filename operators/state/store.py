@@ -187,8 +187,13 @@ class Tables:
     """The tables of one step on one shard, over one store; flushed and committed together."""
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        self.store, self.shard = store, ""
         self._tables: list[Table[Any]] = []
+
+    def open(self, shard: str) -> None:
+        """Open the store for a shard, at the token it has claimed."""
+        self.store.open(shard)
+        self.shard = shard
 
     def table(self, number: int, kind: Any, **options: Any) -> Table[Any]:
         """Open table `number`; see Table."""
