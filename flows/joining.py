@@ -16,12 +16,12 @@ from operators.connectors.outputs import Outputs
 from operators.connectors.reading import SourceRule
 from operators.connectors.registry import Registry, RegistryAway
 from operators.connectors.sink import GuardedSink
-from operators.connectors.source import KafkaSource, losses, reference_topics
+from operators.connectors.source import KafkaSource, losses
 from operators.connectors.writers import Schemas
 from operators.pulse import Pulse
 from schemas.items import Heard
 from schemas.sealing import deployment_key, sealer
-from schemas.topics import TOPICS
+from schemas.topics import REFERENCE, TOPICS
 
 _SLICE_S = 2.0
 _CALL_S = 2.0
@@ -96,7 +96,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
             flow=start.flow,
             client=access.config(),
             topics=reads,
-            reference=reference_topics(reads),
+            reference=REFERENCE & frozenset(reads),
             prefix=prefix,
             lanes=settings.engine.lanes,
             site_id=deployment.site_id,

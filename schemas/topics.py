@@ -70,4 +70,10 @@ TOPICS: dict[str, Topic] = {
         Topic("ops.alert", operations.Alert, "R", 90 * _DAY),
     )
 }
+_STANDING = frozenset({"venue", "catalog", "context", "control", "consent", "identity", "crm"})
+REFERENCE = frozenset(name for name in TOPICS if name.split(".")[0] in _STANDING) - {
+    "identity.assignment",
+    "identity.change",
+}
+"""Topics that must be known before anything is acted on: what stands, not what happens."""
 TOPIC_OF = {topic.record: topic.name for topic in TOPICS.values()}

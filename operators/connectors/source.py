@@ -20,13 +20,6 @@ from schemas.shards import SHARDS
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 """Awake at once, always: the waiting is done in the consumer."""
-_REFERENCE = frozenset({"venue", "catalog", "context", "control", "consent", "identity", "crm"})
-
-
-def reference_topics(topics: tuple[str, ...] | frozenset[str]) -> frozenset[str]:
-    """Those topics that must be known before anything is acted on: what stands, not what happens."""
-    derived = {"identity.assignment", "identity.change"}
-    return frozenset(topic for topic in topics if topic.split(".")[0] in _REFERENCE) - derived
 
 
 def losses(named: list[str]) -> frozenset[Place]:

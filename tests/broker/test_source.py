@@ -6,7 +6,8 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from operators.connectors.pump import Pump
-from operators.connectors.source import losses, reference_topics
+from operators.connectors.source import losses
+from schemas.topics import REFERENCE
 from tests.broker.reading import Reader, Topics
 
 POSITION, ZONE = "sensing.position", "venue.zone"
@@ -83,7 +84,7 @@ def test_reference_topics_are_read_whole_before_anything_happens(topics):
         topics.put(POSITION, partition, range(50))
     for partition in range(3):
         topics.put(ZONE, partition, range(700))  # later than what happens, and yet before it
-    read = {"topics": (POSITION, ZONE), "reference": reference_topics((POSITION, ZONE)), "lanes": 3}
+    read = {"topics": (POSITION, ZONE), "reference": REFERENCE & {POSITION, ZONE}, "lanes": 3}
     first = Reader(topics, **read, start="latest", max_batch=100)
     assert not first.counters.reference_read
     first.tick()

@@ -24,16 +24,15 @@ from flows.replay import FLOWS, merged
 from flows.sensors import SECOND
 from flows.simulate import EXAMPLE, copy_example
 from operators.connectors.files import LineSink, RowSource
-from operators.connectors.source import reference_topics
 from schemas.rows import instant, reader
-from schemas.topics import TOPICS
+from schemas.topics import REFERENCE, TOPICS
 
 HOUR = 3_600 * SECOND
 WEEK = 7 * 24 * HOUR
 OUTPUTS = sorted(FLOWS["store"].writes)
 READ = frozenset(live_topics("store")) - {"crm.contact-point"}
 """Contact points are sealed on the wire, by whoever holds the key: left out."""
-STANDING = reference_topics(READ)
+STANDING = REFERENCE & frozenset(READ)
 SENSED = frozenset({"sensing.position", "sensing.position-batch"})
 APART = 60_000
 """Rows of different lanes so far apart (µs) are handed on one after the other."""
