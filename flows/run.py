@@ -197,13 +197,20 @@ def _flowing(start: Start, deployment: Deployment, home: Home, meters: Meters, j
 
 
 def _drains(pulse: Pulse, log: Log) -> None:
-    def asked(number: int, _frame: object) -> None:
-        if not pulse.stop.is_set():
-            log.info("drain", signal=signal.Signals(number).name, at=round(monotonic(), 3))
+    asked: list[dict[str, Any]] = []
+
+    def heard(number: int, _frame: object) -> None:
+        # Nothing is said from here: the log may be in the midst of a line, and wait for itself for ever.
+        asked.append({"signal": signal.Signals(number).name, "at": round(monotonic(), 3)})
         pulse.stop.set()
 
-    signal.signal(signal.SIGTERM, asked)
-    signal.signal(signal.SIGINT, asked)
+    def say() -> None:
+        pulse.stop.wait()
+        log.info("drain", **(asked[0] if asked else {"at": round(monotonic(), 3)}))
+
+    signal.signal(signal.SIGTERM, heard)
+    signal.signal(signal.SIGINT, heard)
+    Thread(target=say, name="drain", daemon=True).start()
 
 
 def _on_leash(pulse: Pulse) -> None:
