@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -62,9 +63,16 @@ class Bench:
 
     def __init__(self, folder: Path, *, seed: int, minutes: float) -> None:
         self.folder = folder
-        self.day = Day(folder / "day", seed=seed, minutes=minutes)
+        self._seed, self._minutes = seed, minutes
         self.kafka = Kafka(folder / "kafka", extra=KEPT)
         self.registry = Registry(folder / "registry")
+
+    @cached_property
+    def day(self) -> Day:
+        """The day, and the replay of it, worked out before anything is timed."""
+        day = Day(self.folder / "day", seed=self._seed, minutes=self._minutes)
+        day.reference  # noqa: B018
+        return day
 
     @classmethod
     @contextmanager

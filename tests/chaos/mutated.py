@@ -9,8 +9,9 @@ from typing import Any
 from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
-from flows import cli, joining
+from flows import cli, joining, supervise
 from operators.connectors.files import published
+from operators.connectors.guard import Guard
 from operators.connectors.outputs import Outputs
 from schemas.codec import encode
 from schemas.items import Batch
@@ -63,9 +64,27 @@ def _stock_sink() -> None:
     joining.GuardedSink = StockSink  # type: ignore[misc, assignment]
 
 
-MUTANTS = {"stock-sink": _stock_sink}
+def _naive_read_back() -> None:
+    """The snapshot is the end of the topic: what was read back and not said again yet is forgotten."""
+    Guard.low = lambda self, place: self._next[place]  # type: ignore[method-assign]
+
+
+MUTANTS = {"stock-sink": _stock_sink, "naive-read-back": _naive_read_back}
+
+
+def _also_below(name: str) -> None:
+    """The children of a supervisor have the bug too."""
+    command_of = supervise.command_of
+
+    def mutated(start: supervise.Start, process: int) -> list[str]:
+        python, _, _, *words = command_of(start, process)
+        return [python, "-m", "tests.chaos.mutated", name, *words]
+
+    supervise.command_of = mutated
 
 
 if __name__ == "__main__":
-    MUTANTS[sys.argv.pop(1)]()
+    named = sys.argv.pop(1)
+    MUTANTS[named]()
+    _also_below(named)
     cli.main()

@@ -1,0 +1,288 @@
+"""R1 and R2 on a broker at full size: `footfall run activation` under a crowd, killed again and again.
+
+What it decided and did must be what the oracle (`expected`) says, by id; what it remembers must equal what an undisturbed
+run over the same rows remembers (`tables`). The run goes on as it gains ground: before each kill all that was said two
+kills ago must be durable, so a slow machine makes it longer and not wrong.
+"""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from flows.deployment import Deployment
+from operators.connectors import subjects
+from operators.connectors.registry import Registry as Reached
+from operators.connectors.registry import RegistryAccess
+from schemas.codec import decode_body, head_of, unframed
+from tests.chaos.cluster import ENVIRONMENT, Cluster
+from tests.chaos.crowd import SECOND, TOPICS, Crowd, deployed
+from tests.chaos.expected import Expected, expected
+from tests.chaos.live import Bench, draw_of, spread
+from tests.chaos.pacing import Waves
+from tests.chaos.shop import LIMIT_S, ROOT
+from tests.chaos.tables import LEFT_OUT, differences, remembered
+
+FLOW = "activation"
+PARTITIONS = LANES = SHARDS = 8
+EPOCH = "250ms"
+LONG, SHORT = "2s", "100ms"
+"""Epochs of a start and of the one after it, in pairs: much is said and not durable, and said again over many epochs."""
+BEHIND = 2
+"""So many kills after rows were let go they must be durable."""
+SETTINGS = """\
+[site]
+id = "mad-01"
+[pseudonym]
+key_file = ".key"
+[campaigns]
+stale_after = "400d"
+[model]
+dir = "none"
+[kafka]
+bootstrap = "{broker}"
+[registry]
+url = "{registry}"
+[topics]
+prefix = "{prefix}"
+partitions = {partitions}
+[state]
+backend = "rocksdb"
+dir = "state"
+[engine]
+epoch = "{epoch}"
+lanes = {lanes}
+{shards}
+[metrics]
+listen = "127.0.0.1:0"
+"""
+LEFT = {f"{step}:{table}": why for (step, table), why in LEFT_OUT.items()}
+
+
+@dataclass
+class Run:
+    """One run of the flow over a crowd, on topics of its own."""
+
+    bench: Bench
+    name: str
+    crowd: Crowd
+    processes: int = 1
+    mutant: str | None = None
+    log: Counter[str] = field(default_factory=Counter)
+    trouble: list[str] = field(default_factory=list)
+    first_batch: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder = self.bench.folder / self.name
+        self.folder.mkdir()
+        deployed(self.folder)
+        self.config, self.prefix = self.folder / "footfall.toml", f"{self.name}."
+        self.settled(EPOCH)
+        for words in (["topics", "create", "--apply"], ["schemas", "register"]):
+            command = [sys.executable, "-m", "flows.cli", *words, "--config", str(self.config)]
+            subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, timeout=LIMIT_S)
+        ids = subjects.ids(Reached(RegistryAccess(url=self.bench.registry.url)), sorted(TOPICS), self.prefix)
+        self.waves = Waves(self.crowd, self.bench.kafka.bootstrap, self.prefix, FLOW, ids, PARTITIONS)
+
+    def settled(self, epoch: str) -> None:
+        """Write the settings of the next start."""
+        self.config.write_text(
+            SETTINGS.format(
+                broker=self.bench.kafka.bootstrap, registry=self.bench.registry.url, prefix=self.prefix, epoch=epoch,
+                partitions=PARTITIONS, lanes=LANES, shards=f"shards = {SHARDS}" if self.processes > 1 else "",
+            )
+        )  # fmt: skip
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of its campaigns."""
+        rules = Deployment.load(self.folder, self.config, live=True, complete=False).rules
+        return {name: campaign.version for name, campaign in rules.campaigns.items()}
+
+    def start(self) -> Cluster:
+        """Its processes."""
+        return Cluster.run(FLOW, self.config, self.processes, self.mutant)
+
+    def heard(self, cluster: Cluster) -> None:
+        """Note what a start said of itself, when it has ended."""
+        self.log["starts"] += 1
+        for line in list(cluster.said):
+            if line.get("event") == "start":
+                self.log["walked_back"] += line.get("walked_back", 0)
+                self.log["rollbacks"] += bool(line.get("walked_back"))
+                self.log["rows_removed"] += line.get("rows_removed", 0)
+            elif line.get("event") == "flowing":
+                self.first_batch.append(line["seconds"])
+
+    def finished(self, limit_s: float) -> dict[str, Any]:
+        """One more start, undisturbed, until all is said and durable; then it drains."""
+        self.settled(EPOCH)
+        self.waves.allow(1 << 40)
+        cluster = self.start()
+        cluster.flowing()
+        while self.waves.is_alive() and cluster.child.poll() is None and cluster.began + limit_s > time.monotonic():
+            time.sleep(0.1)
+        whole = not self.waves.is_alive() and not self.waves.failed
+        code = cluster.drained()
+        self.heard(cluster)
+        end = {"all_said_and_durable": whole, "code": code, "feeder_failed": self.waves.failed[:1]}
+        return end if whole and code == 0 else end | {"cause": cluster.trouble() or cluster.other[-3:]}
+
+    def compared(self, wanted: Expected) -> dict[str, Any]:
+        """What was lost, doubled or invented of actions, and of decisions with their verdicts."""
+        actions: Counter[str] = Counter()
+        decisions: Counter[str] = Counter()
+        verdicts: dict[str, tuple[str, str]] = {}
+        for topic, value in outputs(self.bench.kafka.bootstrap, self.prefix, ("action.command", "decision.record")):
+            name, _ = head_of(value)
+            if topic == "action.command":
+                actions[name] += 1
+            else:
+                decisions[name] += 1
+                candidate = decode_body(topic, unframed(value)[1]).candidates[0]  # type: ignore[union-attr]
+                verdicts[name] = candidate.verdict, candidate.reason
+        shared = wanted.decisions.keys() & verdicts.keys()
+        other = Counter(f"{wanted.decisions[one]} became {verdicts[one]}" for one in shared)
+        wrong = {told: count for told, count in other.items() if len(set(told.split(" became "))) > 1}
+        return {
+            "actions": len(wanted.actions),
+            "lost": len(wanted.actions - actions.keys()),
+            "doubled": sum(actions.values()) - len(actions),
+            "invented": len(actions.keys() - wanted.actions),
+            "decisions": {
+                "wanted": len(wanted.decisions),
+                "lost": len(wanted.decisions.keys() - decisions.keys()),
+                "doubled": sum(decisions.values()) - len(decisions),
+                "invented": len(decisions.keys() - wanted.decisions.keys()),
+                "verdict_differs": sum(wrong.values()),
+                "verdicts": dict(sorted(Counter("/".join(one) for one in wanted.decisions.values()).items())),
+            },
+        }  # fmt: skip
+
+
+def outputs(broker: str, prefix: str, topics: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+    """Topic and value of every committed record on these topics."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": broker, "group.id": "chaos", "isolation.level": "read_committed", "log_level": 0,
+            "enable.partition.eof": True, "enable.auto.commit": False, "auto.offset.reset": "error",
+        }
+    )  # fmt: skip
+    left = {(prefix + topic, part) for topic in topics for part in range(PARTITIONS)}
+    consumer.assign([TopicPartition(name, part, 0) for name, part in sorted(left)])
+    heard = time.monotonic()
+    try:
+        while left:
+            if time.monotonic() > heard + LIMIT_S:
+                raise RuntimeError(f"outputs could not be read to their end: {sorted(left)}")
+            for message in consumer.consume(1_000, 0.2):
+                heard, error = time.monotonic(), message.error()
+                if error is None:
+                    yield str(message.topic())[len(prefix) :], message.value() or b""
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard((str(message.topic()), int(message.partition() or 0)))
+    finally:
+        consumer.close()
+
+
+def killed(run: Run, draw: Random, *, kills: int, total: int, pairs: bool) -> dict[str, Any]:
+    """SIGKILL a random process again and again while the waves are said; with `pairs` every second one within 2 s.
+
+    In pairs the first of two lives has long epochs and the second short ones: what the first had said and not made
+    durable, the second says again in the course of several epochs, and is killed in the midst of them.
+    """
+    counts: Counter[str] = Counter()
+    waiting: list[float] = []
+    waves = run.waves
+    waves.start()
+    for number in range(kills):
+        waves.allow(total * (number + 1) // kills)
+        again = pairs and number % 2 == 1
+        if pairs:
+            run.settled(SHORT if again else LONG)
+        cluster = run.start()
+        if not again and draw.random() < 0.15:
+            cluster.ends_within(draw.uniform(0.2, 2.0))
+        elif cluster.flowing():
+            if not again:
+                waves.reached(total * (number - BEHIND) // kills, lambda at=cluster: at.child.poll() is None)
+            longest = draw.choice((0.4, 1.9)) if again else 2.5
+            cluster.ends_within(draw.uniform(0.0, longest))
+            counts["within_2_s_of_a_resume"] += again
+        counts["in_flow"] += cluster.flows == run.processes
+        waiting.append(waves.sent - waves.ask())
+        if cluster.strike(draw):
+            counts["kills"] += 1
+            counts[f"of_{cluster.killed}"] += 1
+        else:
+            run.trouble += cluster.trouble() or [f"exit code {cluster.child.returncode}: {cluster.other[-2:]}"]
+        run.heard(cluster)
+        if len(run.trouble) > 3:
+            break
+    return {
+        **counts, "rows_not_durable_at_kill": spread(waiting), "durable_at_last_kill": waves.durable,
+        "waves_at_last_kill": waves.wave,
+    }  # fmt: skip
+
+
+def looped(
+    bench: Bench, row: str, seed: int, *, people: int, kills: int, processes: int, pairs: bool = False,
+    mutant: str | None = None, calm: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """The oracle, a disturbed run, an undisturbed one over the same rows, and what they say of each other."""
+    began = time.monotonic()
+    crowd = Crowd(seed, people, start=(int(time.time()) - 3 * 3_600) * SECOND)
+    name = f"{row.lower()}-{mutant or 'killed'}-{processes}"
+    run = Run(bench, name, crowd, processes, mutant)
+    topics: Counter[str] = Counter()
+    wanted = expected(_counted(crowd, topics), run.versions)
+    total, limit_s = topics.total(), 600.0 + topics.total() / 200
+    result: dict[str, Any] = {"flow": FLOW, "processes": processes, "people": people, "events": total}
+    result["by_topic"] = dict(topics)
+    told = killed(run, draw_of(seed, f"{row}:{processes}"), kills=kills, total=total, pairs=pairs)
+    end = run.finished(limit_s)
+    result |= {**told, **run.log, "first_batch_s": spread(run.first_batch), "trouble": run.trouble[:3], "end": end}
+    result |= run.compared(wanted)
+    result["disturbed_s"] = round(time.monotonic() - began, 1)
+    ok = _well(result) and end["all_said_and_durable"] and end["code"] == 0 and not run.trouble
+    if calm:
+        result |= undisturbed(bench, row, crowd, processes, wanted, run.folder / "state", limit_s)
+        ok = ok and not result["keys_differ"] and result["calm"]["as_expected"]
+    return result | {"passed": bool(ok)}
+
+
+def undisturbed(
+    bench: Bench, row: str, crowd: Crowd, processes: int, wanted: Expected, state: Path, limit_s: float
+) -> dict[str, Any]:
+    """The same rows on other topics, to the end without a kill; and how the two states compare."""
+    began = time.monotonic()
+    run = Run(bench, f"{row.lower()}-calm-{processes}", crowd, processes)
+    run.waves.start()
+    end = run.finished(limit_s)
+    compared = run.compared(wanted)
+    as_expected = _well(compared) and end["all_said_and_durable"] and end["code"] == 0
+    calm = {"as_expected": as_expected, "seconds": round(time.monotonic() - began, 1)}
+    if not as_expected:
+        calm |= {"end": end, **compared}
+    found = differences(remembered(run.folder / "state"), remembered(state))
+    return {"calm": calm, **found, "tables_left_out": LEFT}
+
+
+def _counted(crowd: Crowd, topics: Counter[str]) -> Iterator[Any]:
+    for row in crowd.rows():
+        topics[row[1]] += 1
+        yield row
+
+
+def _well(result: dict[str, Any]) -> bool:
+    """Actions and decisions are those that must be, each once."""
+    wrong = [result[name] for name in ("lost", "doubled", "invented")]
+    wrong += [result["decisions"][name] for name in ("lost", "doubled", "invented", "verdict_differs")]
+    return bool(result["actions"]) and not any(wrong)

@@ -1,0 +1,109 @@
+"""Says a crowd's waves to a broker, paced by acknowledgement and never by a clock.
+
+Acknowledged is what the flow has told its consumer group: offsets go there once the epoch that read them is durable.
+"""
+
+import time
+from threading import Condition, Thread
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from schemas.codec import encode
+from schemas.keys import key_of, partition_of
+from tests.chaos.crowd import TOPICS, Crowd
+from tests.chaos.shop import LIMIT_S
+
+ASKED_S = 0.1
+STEP = 500
+"""Rows between two looks at how many may be said."""
+
+
+class Waves(Thread):
+    """Says wave after wave, each when all before it is durable, and no more rows than are allowed.
+
+    Args:
+        crowd: what is said.
+        broker: bootstrap address.
+        prefix: of the topics.
+        flow: whose group acknowledges.
+        ids: schema ids by topic.
+        partitions: of every topic.
+    """
+
+    def __init__(self, crowd: Crowd, broker: str, prefix: str, flow: str, ids: dict[str, int], partitions: int) -> None:
+        super().__init__(daemon=True, name="waves")
+        self._crowd, self._prefix, self._ids, self._partitions = crowd, prefix, ids, partitions
+        self._producer = Producer(
+            {
+                "bootstrap.servers": broker, "log_level": 0, "enable.idempotence": True, "linger.ms": 5,
+                "compression.type": "lz4", "queue.buffering.max.messages": 200_000,
+            }
+        )  # fmt: skip
+        self._asker = Consumer(
+            {"bootstrap.servers": broker, "group.id": f"footfall.{flow}", "log_level": 0, "enable.auto.commit": False}
+        )
+        self._places = [TopicPartition(prefix + topic, part) for topic in TOPICS for part in range(partitions)]
+        self._changed = Condition()
+        self._allowed = self.sent = self.durable = 0
+        self.wave = 0
+        self.failed: list[str] = []
+        self.over = False
+
+    def allow(self, rows: int) -> None:
+        """Say up to so many rows of all."""
+        with self._changed:
+            self._allowed = max(self._allowed, rows)
+            self._changed.notify_all()
+
+    def ask(self) -> int:
+        """Rows that are durable now."""
+        try:
+            told = self._asker.committed(self._places, timeout=10)
+        except Exception as error:  # a broker that is busy answers the next time
+            self.failed.append(str(error))
+            return self.durable
+        self.durable = max(self.durable, sum(max(0, place.offset) for place in told))
+        return self.durable
+
+    def run(self) -> None:
+        try:
+            for number in range(self._crowd.waves):
+                self.wave = number
+                for count, (at, topic, record) in enumerate(self._crowd.wave(number)):
+                    if count % STEP == 0:
+                        self._wait(self.sent + STEP)
+                    key = key_of(topic, record)
+                    part = partition_of(key, self._partitions)
+                    value = encode(self._ids[topic], record)
+                    self._producer.produce(
+                        self._prefix + topic, value, key.encode(), part, on_delivery=self._heard, timestamp=at // 1_000
+                    )
+                    self._producer.poll(0)
+                    self.sent += 1
+                while self._producer.flush(1):
+                    pass
+                while self.ask() < self.sent:
+                    time.sleep(ASKED_S)
+        except Exception as error:
+            self.failed.append(repr(error))
+        self.over = True
+
+    def _wait(self, rows: int) -> None:
+        with self._changed:
+            while self._allowed < rows:
+                self._producer.poll(0)
+                self._changed.wait(0.05)
+
+    def _heard(self, error: Any, _message: Any) -> None:
+        if error is not None:
+            self.failed.append(str(error))
+
+    def reached(self, rows: int, runs: Any, *, limit_s: float = LIMIT_S) -> bool:
+        """Wait until so many rows are durable, or `runs()` says that nobody works on it any more."""
+        limit = time.monotonic() + limit_s
+        while self.durable < rows and not self.failed and time.monotonic() < limit and runs():
+            time.sleep(ASKED_S)
+            if self.sent > self.durable:
+                self.ask()
+        return self.durable >= rows
