@@ -1,4 +1,7 @@
-"""The schema registry: its client, with errors that say whether waiting would help."""
+"""The schema registry: what we ask it for, with errors that say whether waiting would help.
+
+It speaks Confluent's API (https://docs.confluent.io/platform/current/schema-registry/develop/api.html).
+"""
 
 import json
 from collections.abc import Callable
@@ -6,18 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import sleep
 from typing import Any, TypeVar
+from urllib.parse import quote
 
-import httpx2
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
-
+from operators.connectors.asking import Asking, NoJson, Unanswered
 from operators.connectors.clock import monotonic
 
 LEVEL = "FULL_TRANSITIVE"
-_CALL_S, _RETRY_S = 10.0, 0.5
+_CALL_S, _RETRY_S, _AGAIN_S = 10.0, 0.5, 0.1
 _NO_SUBJECT, _NO_VERSION, _NO_SCHEMA = 40401, 40402, 40403
 _UNSET = 40408
-_INCOMPATIBLE, _INVALID = 409, 42201
+_CHECK_USER = "check username and password_file in [registry]"
 Say = Callable[[str], None]
 Answer = TypeVar("Answer")
 
@@ -53,75 +54,98 @@ class Registry:
     """What we ask of a registry. It never registers unasked: `register` is called by one command only."""
 
     def __init__(self, access: RegistryAccess, *, call_s: float = _CALL_S, retries: int = 2) -> None:
-        self._url = access.url
-        config: dict[str, Any] = {"url": access.url, "timeout": call_s, "max.retries": retries, "retries.wait.ms": 100}
-        if access.ca_file is not None:
-            config["ssl.ca.location"] = str(access.ca_file)
-        if access.username is not None:
-            config["basic.auth.user.info"] = f"{access.username}:{access.password}"
-        self._client = SchemaRegistryClient(config)
-
-    def _call(self, call: Callable[[], Answer], *none: int) -> Answer | None:
-        """Make a call; None for the error codes named."""
+        self._url, self._retries = access.url, retries
+        user = None if access.username is None else (access.username, access.password or "")
         try:
-            return call()
-        except SchemaRegistryError as error:
-            if error.error_code in none:
-                return None
-            text = f"{self._url}: the registry says: {error.error_message} ({error.http_status_code})"
-            if error.http_status_code >= 500 or error.http_status_code in {408, 429}:
-                raise RegistryAway(text) from error
-            if error.http_status_code in {401, 403}:
-                raise RegistryRefused(f"{text}; check username and password_file in [registry]") from error
-            raise RegistryRefused(text) from error
-        except httpx2.TransportError as error:  # the client lets it through
-            raise RegistryAway(f"{self._url}: the registry does not answer: {type(error).__name__} {error}") from error
-        except (ValueError, KeyError) as error:
-            raise RegistryRefused(f"{self._url}: what answers is no registry; check url in [registry]") from error
+            self._asking = Asking(access.url, call_s=call_s, ca_file=access.ca_file, user=user)
+        except (ValueError, OSError) as error:
+            raise RegistryRefused(f"{self._url}: {error}; check url and ca_file in [registry]") from error
+
+    def _call(
+        self, method: str, path: str, read: Callable[[Any], Answer], *none: int, body: Any = None
+    ) -> Answer | None:
+        """Make a call, again where waiting may help, and read what it answers; None for the error codes named."""
+        for left in range(self._retries, -1, -1):
+            try:
+                said = self._called(method, path, body, none)
+                return None if said is None else read(said)
+            except RegistryAway:
+                if not left:
+                    raise
+                sleep(_AGAIN_S)
+            except (LookupError, TypeError, ValueError) as error:
+                raise self._other("an answer of another form", 200) from error
+        return None
+
+    def _called(self, method: str, path: str, body: Any, none: tuple[int, ...]) -> Any:
+        try:
+            status, said = self._asking(method, path, body)
+        except Unanswered as error:
+            raise RegistryAway(f"{self._url}: the registry does not answer: {error}") from error
+        except NoJson as error:
+            raise self._other(str(error), error.status) from error
+        if 200 <= status < 300:
+            return said
+        if not isinstance(said, dict) or "message" not in said:
+            raise self._other(f"status {status}", status)
+        if said.get("error_code") in none:
+            return None
+        text = f"{self._url}: the registry says: {said['message']} ({status})"
+        if _may_pass(status):
+            raise RegistryAway(text)
+        if status in {401, 403}:
+            raise RegistryRefused(f"{text}; {_CHECK_USER}")
+        raise RegistryRefused(text)
+
+    def _other(self, why: str, status: int) -> Exception:
+        """Something else answers: a proxy before a registry that is away, or another server altogether."""
+        if _may_pass(status):
+            return RegistryAway(f"{self._url}: the registry does not answer: {why}")
+        if status in {401, 403}:
+            return RegistryRefused(f"{self._url}: refused ({why}); {_CHECK_USER}")
+        return RegistryRefused(f"{self._url}: what answers is no registry ({why}); check url in [registry]")
 
     def versions(self, subject: str) -> list[Version]:
         """Every version of a subject, oldest first; none where the subject is not there."""
-        numbers = self._call(lambda: self._client.get_versions(subject), _NO_SUBJECT) or []
-        found = []
-        for number in sorted(map(int, numbers)):
-            one = self._call(lambda number=number: self._client.get_version(subject, number), _NO_SUBJECT, _NO_VERSION)  # type: ignore[misc]
-            if one is not None and one.schema_id is not None:
-                found.append(Version(number, one.schema_id, avro(one.schema)))
-        return found
+        at = _versions(subject)
+
+        def one(said: Any) -> Version:
+            return Version(int(said["version"]), int(said["id"]), avro(said))
+
+        numbers = self._call("GET", at, lambda said: sorted(map(int, said)), _NO_SUBJECT) or []
+        found = [self._call("GET", f"{at}/{number}", one, _NO_SUBJECT, _NO_VERSION) for number in numbers]
+        return [version for version in found if version is not None]
 
     def schema(self, schema_id: int) -> dict[str, Any] | None:
         """The schema of an id; None where the registry has no such id, or it is no Avro record."""
-        found = self._call(lambda: self._client.get_schema(schema_id), _NO_SCHEMA, _NO_SUBJECT)
-        return None if found is None else avro(found)
+        return self._call("GET", f"schemas/ids/{schema_id}", avro, _NO_SCHEMA, _NO_SUBJECT)
 
     def subjects(self, schema_id: int) -> list[str]:
         """Subjects under which an id is registered."""
-        found = self._call(lambda: self._client.get_schema_versions(schema_id), _NO_SCHEMA, _NO_SUBJECT) or []
-        return sorted({one.subject for one in found if one.subject})
+
+        def names(said: Any) -> list[str]:
+            return sorted({str(one["subject"]) for one in said})
+
+        return self._call("GET", f"schemas/ids/{schema_id}/versions", names, _NO_SCHEMA, _NO_SUBJECT) or []
 
     def level(self, subject: str) -> str | None:
         """Compatibility set for a subject itself; None where it is the registry's own."""
-        found = self._call(lambda: self._client.get_config(subject), _NO_SUBJECT, _UNSET)
-        return None if found is None else str(getattr(found.compatibility_level, "value", found.compatibility_level))
+        return self._call("GET", _config(subject), lambda said: str(said["compatibilityLevel"]), _NO_SUBJECT, _UNSET)
 
     def set_level(self, subject: str) -> None:
         """Make a subject FULL_TRANSITIVE."""
-        self._call(lambda: self._client.set_compatibility(subject, LEVEL))
+        self._call("PUT", _config(subject), bool, body={"compatibility": LEVEL})
 
     def agrees(self, subject: str, number: int, text: str) -> bool:
         """Whether the registry finds a schema compatible with a version, at the level that is set."""
-        answer = self._call(lambda: self._client.test_compatibility(subject, Schema(text, "AVRO"), number))
-        return bool(answer)
+        at = f"compatibility/{_versions(subject)}/{number}"
+        return bool(self._call("POST", at, lambda said: bool(said["is_compatible"]), body=_avro(text)))
 
     def register(self, subject: str, text: str) -> int:
         """Register a schema; its id. What stands there already keeps its id."""
-        answer = self._call(lambda: self._client.register_schema(subject, Schema(text, "AVRO")))
+        answer = self._call("POST", _versions(subject), lambda said: int(said["id"]), body=_avro(text))
         assert answer is not None
         return answer
-
-    def forget(self) -> None:
-        """Ask the registry itself again, not what the client remembers."""
-        self._client.clear_caches()  # type: ignore[no-untyped-call]
 
     def wait(self, limit_s: float, say: Say) -> None:
         """Wait until the registry answers.
@@ -133,7 +157,7 @@ class Registry:
         until, said = monotonic() + limit_s, False
         while True:
             try:
-                self._call(self._client.get_subjects)
+                self._call("GET", "subjects", list)
             except RegistryAway as away:
                 if monotonic() >= until:
                     raise
@@ -145,12 +169,28 @@ class Registry:
                 return
 
 
-def avro(schema: Schema) -> dict[str, Any] | None:
+def _may_pass(status: int) -> bool:
+    return status >= 500 or status in {408, 429}
+
+
+def _versions(subject: str) -> str:
+    return f"subjects/{quote(subject, safe='')}/versions"
+
+
+def _config(subject: str) -> str:
+    return f"config/{quote(subject, safe='')}"
+
+
+def _avro(text: str) -> dict[str, str]:
+    return {"schema": text, "schemaType": "AVRO"}
+
+
+def avro(found: dict[str, Any]) -> dict[str, Any] | None:
     """A registered schema as Avro; None for other kinds, for references to others, and for what is no record."""
-    if schema.schema_type not in {None, "AVRO"} or schema.references or schema.schema_str is None:
+    if found.get("schemaType") not in {None, "AVRO"} or found.get("references"):
         return None
     try:
-        found = json.loads(schema.schema_str)
+        schema = json.loads(found.get("schema") or "")
     except ValueError:
         return None
-    return found if isinstance(found, dict) and found.get("type") == "record" else None
+    return schema if isinstance(schema, dict) and schema.get("type") == "record" else None

@@ -130,7 +130,6 @@ def apply(registry: Registry, planned: Plan, schemas: Mapping[str, dict[str, Any
         else registry.register(entry.subject, _text(schemas[entry.topic]))
         for entry in planned.entries
     }
-    registry.forget()
     done = []
     for entry in planned.entries:
         schema_id = ids[entry.subject]
