@@ -13,12 +13,15 @@ from operators.decide import Decide, DecideRule
 from operators.decode import Decode, DecodeRule
 from operators.deliver import Deliver, DeliverRule
 from operators.dwell import Dwell, DwellRule
+from operators.gather import Gather
+from operators.homes import Homes
 from operators.identities.evidence import StitchRule
 from operators.models.lightgbm import ModelUnavailable
 from operators.models.model import Model, ModelRefused, load_model
 from operators.occupancy import Occupancy
 from operators.person import PersonStep
 from operators.profile import ProfileRule, Profiles
+from operators.residence import Residence, Returns
 from operators.rules.faults import Fault, repaired
 from operators.rules.load import FOLDERS, Rules, load_rules
 from operators.rules.load import lint as lint_rules
@@ -32,6 +35,7 @@ from operators.venues.venue import load_venue
 from schemas.pseudonym import Tokens, tokens
 from schemas.reference import Zone
 from schemas.sealing import KEY_BYTES, deployment_key, opener, sealer
+from schemas.topics import REFERENCE
 from schemas.venue import Dwelling, Venue
 
 EXAMPLE = Path(__file__).parent / "example"
@@ -208,6 +212,18 @@ class Deployment:
         )
         decide = Decide(self.rules, people, segments.of, scores.score, self.venue, rule, tables)
         return PersonStep(people, segments, scores, decide)
+
+    def gather(self, tables: Tables) -> Gather:
+        """Lanes become one stream."""
+        return Gather(self.settings.engine.shards, REFERENCE, tables)
+
+    def homes(self, tables: Tables) -> Homes:
+        """Each event to the shard of its person."""
+        return Homes(self.settings.engine.shards, tables)
+
+    def residence(self, returns: Returns) -> Callable[[Tables], Residence]:
+        """The person step of one shard of several; `returns` carries who moves between them."""
+        return lambda tables: Residence(self.person(tables), returns, tables)
 
     def deliver(self, tables: Tables) -> Deliver:
         """Commands become texts and outcomes."""

@@ -183,7 +183,15 @@ class EngineSettings(_Section, frozen=True, kw_only=True):
     """How the engine runs."""
 
     epoch: Annotated[Duration, Meta(description="Length of an epoch: what a restart replays at most")] = span("10s")
-    shards: Annotated[int, Meta(description="Virtual shards, fixed for the life of the state", ge=1, le=1)] = 1
+    shards: Annotated[
+        int,
+        Meta(
+            description="Virtual shards of activation, fixed for the life of its state: 1, or 8 and more for several "
+            "processes",
+            ge=1,
+            le=64,
+        ),
+    ] = 1
     lanes: Annotated[
         int, Meta(description="Groups of partitions, fixed for life: the most processes ever wanted", ge=1, le=100)
     ] = 16

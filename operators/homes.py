@@ -84,16 +84,15 @@ class Homes:
                 goes.setdefault(to, []).append(member.identifier)
                 if before != to:
                     self._homes.put(member.identifier, to)
-        at = home if home in came or home in goes else next(iter(goes))
-        gives = {shard: tuple(found) for shard, found in sorted(came.items()) if shard != at}
-        takes = {shard: tuple(found) for shard, found in sorted(goes.items()) if shard != at}
+        gives = {shard: tuple(found) for shard, found in sorted(came.items()) if shard != home}
+        takes = {shard: tuple(found) for shard, found in sorted(goes.items()) if shard != home}
         if not gives and not takes:
-            dealt[at].append(linked)
+            dealt[home].append(linked)
             return
         seq = (self._counts.get("moves") or 0) + 1
         self._counts.put("moves", seq)
-        moving = Moving(seq, linked, at, gives, takes)
-        for shard in sorted({at, *gives, *takes}):
+        moving = Moving(seq, linked, home, gives, takes)
+        for shard in sorted({home, *gives, *takes}):
             dealt[shard].append(moving)
 
 

@@ -57,12 +57,11 @@ class Residence:
     Args:
         persons: works on those who are here.
         returns: carries parcels.
-        tables: all that is remembered.
-        shard: name of this shard.
+        tables: all that is remembered; they know which shard this is.
     """
 
-    def __init__(self, persons: Persons, returns: Returns, tables: Tables, shard: str) -> None:
-        self._persons, self._returns, self._shard = persons, returns, SHARDS.index(shard)
+    def __init__(self, persons: Persons, returns: Returns, tables: Tables) -> None:
+        self._persons, self._returns, self._shard = persons, returns, SHARDS.index(tables.shard)
         self._queue: Table[bytes] = tables.table(QUEUE, bytes)
         self._inbox: Table[Parcel] = tables.table(INBOX, Parcel)
         self._outbox: Table[Parcel] = tables.table(OUTBOX, Parcel)
@@ -131,6 +130,8 @@ class Residence:
             if item.at == self._shard:
                 run.append(item.linked)
                 while place < len(items) and _number(items[place]) == item.number:  # what caused it, and came of it
+                    if isinstance(items[place], Moving):  # a tie that ran out and the event that was heard then
+                        break
                     run.append(items[place])
                     place += 1
                 if item.takes:
