@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -26,7 +26,7 @@ from tests.chaos.cluster import ENVIRONMENT, Cluster
 from tests.chaos.crowd import SECOND, TOPICS, Crowd, deployed
 from tests.chaos.expected import Expected, expected
 from tests.chaos.live import Bench, draw_of, spread
-from tests.chaos.pacing import Waves
+from tests.chaos.pacing import Said, Waves
 from tests.chaos.shop import LIMIT_S, ROOT
 from tests.chaos.tables import LEFT_OUT, differences, remembered
 
@@ -44,6 +44,8 @@ id = "mad-01"
 key_file = ".key"
 [campaigns]
 stale_after = "400d"
+[presence]
+reorder = "2s"
 [model]
 dir = "none"
 [kafka]
@@ -68,13 +70,15 @@ LEFT = {f"{step}:{table}": why for (step, table), why in LEFT_OUT.items()}
 
 @dataclass
 class Run:
-    """One run of the flow over a crowd, on topics of its own."""
+    """One run of a flow over what is said, on topics of its own."""
 
     bench: Bench
     name: str
-    crowd: Crowd
+    said: Said
     processes: int = 1
     mutant: str | None = None
+    flow: str = FLOW
+    topics: tuple[str, ...] = TOPICS
     log: Counter[str] = field(default_factory=Counter)
     trouble: list[str] = field(default_factory=list)
     first_batch: list[float] = field(default_factory=list)
@@ -88,15 +92,15 @@ class Run:
         for words in (["topics", "create", "--apply"], ["schemas", "register"]):
             command = [sys.executable, "-m", "flows.cli", *words, "--config", str(self.config)]
             subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, timeout=LIMIT_S)
-        ids = subjects.ids(Reached(RegistryAccess(url=self.bench.registry.url)), sorted(TOPICS), self.prefix)
-        self.waves = Waves(self.crowd, self.bench.kafka.bootstrap, self.prefix, FLOW, ids, PARTITIONS)
+        ids = subjects.ids(Reached(RegistryAccess(url=self.bench.registry.url)), sorted(self.topics), self.prefix)
+        self.waves = Waves(self.said, self.bench.kafka.bootstrap, self.prefix, self.flow, ids, PARTITIONS)
 
     def settled(self, epoch: str) -> None:
         """Write the settings of the next start."""
         self.config.write_text(
             SETTINGS.format(
                 broker=self.bench.kafka.bootstrap, registry=self.bench.registry.url, prefix=self.prefix, epoch=epoch,
-                partitions=PARTITIONS, lanes=LANES, shards=f"shards = {SHARDS}" if self.processes > 1 else "",
+                partitions=PARTITIONS, lanes=LANES, shards=f"shards = {SHARDS}" if self.flow == FLOW and self.processes > 1 else "",
             )
         )  # fmt: skip
 
@@ -108,7 +112,7 @@ class Run:
 
     def start(self) -> Cluster:
         """Its processes."""
-        return Cluster.run(FLOW, self.config, self.processes, self.mutant)
+        return Cluster.run(self.flow, self.config, self.processes, self.mutant)
 
     def heard(self, cluster: Cluster) -> None:
         """Note what a start said of itself, when it has ended."""
@@ -121,8 +125,8 @@ class Run:
             elif line.get("event") == "flowing":
                 self.first_batch.append(line["seconds"])
 
-    def finished(self, limit_s: float) -> dict[str, Any]:
-        """One more start, undisturbed, until all is said and durable; then it drains."""
+    def finished(self, limit_s: float, over: Callable[[], bool] = lambda: True) -> dict[str, Any]:
+        """One more start, undisturbed, until all is said and durable, and what comes of it is over; then it drains."""
         self.settled(EPOCH)
         self.waves.allow(1 << 40)
         cluster = self.start()
@@ -130,6 +134,8 @@ class Run:
         while self.waves.is_alive() and cluster.child.poll() is None and cluster.began + limit_s > time.monotonic():
             time.sleep(0.1)
         whole = not self.waves.is_alive() and not self.waves.failed
+        while whole and not over() and cluster.child.poll() is None and cluster.began + limit_s > time.monotonic():
+            time.sleep(1.0)
         code = cluster.drained()
         self.heard(cluster)
         end = {"all_said_and_durable": whole, "code": code, "feeder_failed": self.waves.failed[:1]}
@@ -192,7 +198,9 @@ def outputs(broker: str, prefix: str, topics: tuple[str, ...]) -> Iterator[tuple
         consumer.close()
 
 
-def killed(run: Run, draw: Random, *, kills: int, total: int, pairs: bool) -> dict[str, Any]:
+def killed(
+    run: Run, draw: Random, *, kills: int, total: int, pairs: bool = False, life_s: float = 2.5
+) -> dict[str, Any]:
     """SIGKILL a random process again and again while the waves are said; with `pairs` every second one within 2 s.
 
     In pairs the first of two lives has long epochs and the second short ones: what the first had said and not made
@@ -201,7 +209,8 @@ def killed(run: Run, draw: Random, *, kills: int, total: int, pairs: bool) -> di
     counts: Counter[str] = Counter()
     waiting: list[float] = []
     waves = run.waves
-    waves.start()
+    if not waves.is_alive():
+        waves.start()
     for number in range(kills):
         waves.allow(total * (number + 1) // kills)
         again = pairs and number % 2 == 1
@@ -213,7 +222,7 @@ def killed(run: Run, draw: Random, *, kills: int, total: int, pairs: bool) -> di
         elif cluster.flowing():
             if not again:
                 waves.reached(total * (number - BEHIND) // kills, lambda at=cluster: at.child.poll() is None)
-            longest = draw.choice((0.4, 1.9)) if again else 2.5
+            longest = draw.choice((0.4, 1.9)) if again else life_s
             cluster.ends_within(draw.uniform(0.0, longest))
             counts["within_2_s_of_a_resume"] += again
         counts["in_flow"] += cluster.flows == run.processes

@@ -4,14 +4,15 @@ Acknowledged is what the flow has told its consumer group: offsets go there once
 """
 
 import time
-from threading import Condition, Thread
-from typing import Any
+from collections.abc import Iterator
+from threading import Condition, Event, Thread
+from typing import Any, Protocol
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.codec import encode
 from schemas.keys import key_of, partition_of
-from tests.chaos.crowd import TOPICS, Crowd
+from tests.chaos.crowd import Row
 from tests.chaos.shop import LIMIT_S
 
 ASKED_S = 0.1
@@ -19,19 +20,30 @@ STEP = 500
 """Rows between two looks at how many may be said."""
 
 
+class Said(Protocol):
+    """Rows in waves."""
+
+    @property
+    def waves(self) -> int: ...
+
+    def wave(self, number: int, /) -> Iterator[Row]: ...
+
+
 class Waves(Thread):
     """Says wave after wave, each when all before it is durable, and no more rows than are allowed.
 
     Args:
-        crowd: what is said.
+        crowd: what is said, wave by wave.
         broker: bootstrap address.
         prefix: of the topics.
         flow: whose group acknowledges.
-        ids: schema ids by topic.
+        ids: schema ids of what is said, by topic.
         partitions: of every topic.
     """
 
-    def __init__(self, crowd: Crowd, broker: str, prefix: str, flow: str, ids: dict[str, int], partitions: int) -> None:
+    def __init__(
+        self, crowd: Said, broker: str, prefix: str, flow: str, ids: dict[str, int], partitions: int
+    ) -> None:  # fmt: skip
         super().__init__(daemon=True, name="waves")
         self._crowd, self._prefix, self._ids, self._partitions = crowd, prefix, ids, partitions
         self._producer = Producer(
@@ -43,12 +55,12 @@ class Waves(Thread):
         self._asker = Consumer(
             {"bootstrap.servers": broker, "group.id": f"footfall.{flow}", "log_level": 0, "enable.auto.commit": False}
         )
-        self._places = [TopicPartition(prefix + topic, part) for topic in TOPICS for part in range(partitions)]
+        self._places = [TopicPartition(prefix + topic, part) for topic in ids for part in range(partitions)]
         self._changed = Condition()
         self._allowed = self.sent = self.durable = 0
         self.wave = 0
         self.failed: list[str] = []
-        self.over = False
+        self.all_said = Event()
 
     def allow(self, rows: int) -> None:
         """Say up to so many rows of all."""
@@ -83,11 +95,12 @@ class Waves(Thread):
                     self.sent += 1
                 while self._producer.flush(1):
                     pass
+                if number == self._crowd.waves - 1:
+                    self.all_said.set()
                 while self.ask() < self.sent:
                     time.sleep(ASKED_S)
         except Exception as error:
             self.failed.append(repr(error))
-        self.over = True
 
     def _wait(self, rows: int) -> None:
         with self._changed:
