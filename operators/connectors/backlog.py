@@ -13,7 +13,7 @@ from typing import Any
 FRESH_MS = 500
 """A row heard this long after it was appended was not waiting."""
 SLICE_MS = 50
-"""Lanes hand out in turn; what they hand out in one round came within so long."""
+"""Keyed lanes hand out in turn; what they hand out in one round came within so long."""
 GIVE_UP_S = 10.0
 """A partition that is said to have more and delivers nothing for so long is no longer waited for."""
 
@@ -88,7 +88,9 @@ def behind(part: Part, high: int, now_ms: int) -> bool:
     return part.last_ms < now_ms - FRESH_MS and not part.given_up and part.unread(high)
 
 
-def release(parts: list[Part], blockers: list[Part], most: int, owes: Callable[[Part], bool]) -> list[tuple[Part, Any]]:
+def release(
+    parts: list[Part], blockers: list[Part], most: int, owes: Callable[[Part], bool], *, apart: bool
+) -> list[tuple[Part, Any]]:
     """Take the rows that may go now, oldest first.
 
     Args:
@@ -96,9 +98,7 @@ def release(parts: list[Part], blockers: list[Part], most: int, owes: Callable[[
         blockers: those that are behind and hold none: nothing newer than their last row may go.
         most: how many rows at most.
         owes: whether a partition whose last row was taken is behind: nothing newer may go then either.
-
-    Returns:
-        Rows of one lane, or rows that came within a moment of each other.
+        apart: whether each lane hands on its own rows: then those of one lane, or such as came within a moment.
     """
     limit = min((part.last_ms for part in blockers), default=None)
     heap = [(part.queue[0][0], part.rank, part.name, part.partition, part) for part in parts if part.queue]
@@ -111,12 +111,10 @@ def release(parts: list[Part], blockers: list[Part], most: int, owes: Callable[[
             break
         if not out:
             first, alone = at, part.lane
-        elif at - first > SLICE_MS and part.lane != alone:
-            break
-        elif part.lane != alone:
-            alone = None
-        if alone is None and at - first > SLICE_MS:
-            break
+        elif apart:
+            alone = alone if part.lane == alone else None
+            if alone is None and at - first > SLICE_MS:
+                break
         out.append((part, part.queue.popleft()[1]))
         if part.queue:
             heapreplace(heap, (part.queue[0][0], rank, name, number, part))

@@ -1,4 +1,4 @@
-"""The only consumer of a process: what it fetches, it hands to the lanes in turn.
+"""The only consumer of a process: what it fetches, the lanes hand on.
 
 A sweep is one round over the lanes. It begins when every lane has given away what it held, with one wait for
 the broker that ends at the first message, at the next step of the clock, or after `max_block_s`.
@@ -21,6 +21,8 @@ HELD_BYTES = 4 << 20
 HELD_ROWS = 10_000
 CALM_S = 1.5
 """A broker that is back hears from all its clients within so long: producers that waited, and we."""
+CLOSING_S = 0.001
+"""How long to wait for messages at a time while some lanes have closed their epoch and others have not."""
 OVER_S = 5.0
 """Errors of a kind that come no more for so long are over: the client tries again every second."""
 _READER = {
@@ -73,7 +75,7 @@ class Pump:
         self._parts: dict[Place, Part] = {}
         self._stirred: dict[Part, None] = {}  # those of which more is to be handed on, or may be
         self._placed = self._live = False
-        self._hands = Hands(rule.lanes, keyed=rule.keyed)
+        self._hands = Hands(rule.lanes, len(rule.lanes_here), keyed=rule.keyed)
         self._round: set[int] = set()
         self._held = 0
         self._clock = self._told = self._second = 0
@@ -97,16 +99,21 @@ class Pump:
         Raises:
             Refused: reading on would be wrong.
         """
+        self._hands.called(lane)
         if lane in self._round:
             self._round.clear()
         if not self._round and self._hands.empty():
-            self._sweep()
+            if self._hands.together():
+                self._sweep()
+            elif self._placed:
+                self._poll(CLOSING_S)
         self._round.add(lane)
         return self._hands.take(lane, self._clock, self.counters.messages), self._clock
 
     def snapshot(self, lane: int) -> State:
-        """Where a lane stands: after what was handed on, not after what was fetched."""
+        """Where a lane stands at the end of an epoch: after what was handed on, not after what was fetched."""
         self._place()
+        self._hands.closed(lane)
         mine = sorted(
             (part for part in self._parts.values() if part.lane == lane), key=lambda p: (p.topic, p.partition)
         )
@@ -181,7 +188,13 @@ class Pump:
             return False
         holding = [part for part in stirred if part.queue]
         blockers = [part for part in late if not part.queue]
-        rows = release(holding, blockers, self._rule.max_batch, lambda part: bool(late) and self._behind(part, now_ms))
+        rows = release(
+            holding,
+            blockers,
+            self._rule.max_batch,
+            lambda part: bool(late) and self._behind(part, now_ms),
+            apart=self._rule.keyed,
+        )
         for part, message in rows:
             part.held -= len(message)
         self._hands.give(rows)

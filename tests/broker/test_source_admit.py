@@ -108,7 +108,7 @@ def test_mutant_the_clock_runs_ahead_of_what_waits(topics, monkeypatch):
 
 
 def test_mutant_each_partition_as_it_happens_to_be_fetched(topics, monkeypatch):
-    def as_fetched(parts, blockers, most, owes):
+    def as_fetched(parts, blockers, most, owes, *, apart):
         return [(part, part.queue.popleft()[1]) for part in parts for _ in range(len(part.queue))]
 
     monkeypatch.setattr(pump, "release", as_fetched)

@@ -46,15 +46,15 @@ def ticks_before_the_last_row(reader):
     return sum(isinstance(item, Tick) for item in reader.items[:last])
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_a_backlog_comes_in_the_order_of_its_appends_and_the_clock_waits_for_it(topics, lanes):
+@pytest.mark.parametrize(("lanes", "keyed"), [(1, False), (3, False), (3, True)])
+def test_a_backlog_comes_in_the_order_of_its_appends_and_the_clock_waits_for_it(topics, lanes, keyed):
     rows, began = an_hour_old(topics)
-    reader = caught_up(topics, lanes=lanes)
+    reader = caught_up(topics, lanes=lanes, keyed=keyed)
     assert len(reader.rows) == rows
     assert ticks_before_the_last_row(reader) == 0
     times = [appended(row, began) for row in reader.rows]
     back = max(earlier - later for earlier, later in pairwise(times))
-    assert back <= (0 if lanes == 1 else backlog.SLICE_MS)
+    assert back <= (backlog.SLICE_MS if keyed else 0)
     for partition in range(3):
         mine = [int(row.value) for row in reader.rows if row.partition == partition]
         assert mine == list(range(len(mine)))
