@@ -1,6 +1,7 @@
 """Health and metrics of a process, on a small server of our own: it never asks the broker for anything."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -11,12 +12,14 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from flows.settings import WrongUse
 from operators.connectors.clock import monotonic, wall
+from operators.connectors.merge import STEP
 from operators.pulse import Pulse
-from schemas.derived import Command, Decision
-from schemas.items import Batch, Event, Tally
+from schemas.derived import Command, Decision, DwellReached, Score
+from schemas.items import Batch, Event, Tally, Tick, Watermark
 from schemas.operations import DeadLetter
 
 _SECONDS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_SHARES = tuple(tenth / 10 for tenth in range(1, 11))
 Lag = Callable[[], Mapping[tuple[str, int], int]]
 """Messages behind the end by topic and partition."""
 Counts = Callable[[], Mapping[tuple[str, str], int]]
@@ -39,6 +42,15 @@ class Meters:
         self._starts = self._counter("starts", "Starts of this deployment by their cause", "cause")
         self._stage = self._histogram("stage_seconds", "Time in a stage, a micro-batch", "stage")
         self._decision = self._histogram("decision_latency_seconds", "From heard to decided, a micro-batch with one")
+        self._publish = self._histogram(
+            "publish_latency_seconds", "From decided to written, a micro-batch with an action"
+        )
+        self._wait = self._histogram("event_wait_seconds", "From a dwell reached, by event time, to its being heard of")
+        self._timers = self._histogram("timer_lateness_seconds", "From a step of the clock to its timers' having run")
+        self._score = self._histogram("score", "Scores given", buckets=_SHARES)
+        self._marked_at: int | None = None
+        self._gauge("watermark_lag_seconds", "The watermark of presence behind the clock").set_function(self._behind)
+        self._ticked = 0
         self._stall = self._histogram("epoch_stall_seconds", "The source stood still for the close of an epoch")
         self._resume = self._gauge("resume_seconds", "From the start of the process to its first batch")
         self.pulse = Pulse(monotonic, epoch_s, self._stall.observe)
@@ -60,8 +72,8 @@ class Meters:
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
         return Gauge(f"footfall_{name}", meaning, labels, registry=self.registry)
 
-    def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
-        return Histogram(f"footfall_{name}", meaning, labels, registry=self.registry, buckets=_SECONDS)
+    def _histogram(self, name: str, meaning: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+        return Histogram(f"footfall_{name}", meaning, labels, registry=self.registry, buckets=buckets)
 
     def started(self, starts: Mapping[str, int], rolled_back: int) -> None:
         """How often this deployment was started, by cause, and how far its state was walked back."""
@@ -81,7 +93,7 @@ class Meters:
 
     def take(self, batch: Batch) -> None:
         """Count what a micro-batch holds when it is written."""
-        decided = False
+        decided = commanded = False
         for item in batch.items:
             kind = type(item)
             if kind is Tally:
@@ -92,10 +104,19 @@ class Meters:
                     decided = True
                     self._decided(record)
                 elif isinstance(record, Command):
+                    commanded = True
                     self._actions.labels(record.campaign_id, record.channel).inc()
                 elif isinstance(record, DeadLetter):
                     self._dead.labels(record.stage, record.reason).inc()
-        self._timed(batch.stamps, decided=decided)
+                elif isinstance(record, DwellReached):
+                    self._wait.observe(max(0, item.clock - record.reached_at) / 1e6)  # type: ignore[union-attr]
+                elif isinstance(record, Score):
+                    self._score.observe(record.score)
+            elif kind is Tick:
+                self._stepped(item.clock)  # type: ignore[union-attr]
+            elif kind is Watermark and "dwell" in batch.stamps:
+                self._marked_at = item.at  # type: ignore[union-attr]
+        self._timed(batch.stamps, decided=decided, commanded=commanded)
 
     def page(self) -> bytes:
         """All metrics as text."""
@@ -124,7 +145,18 @@ class Meters:
             if not fired:
                 self._suppressed.labels(one.reason).inc()
 
-    def _timed(self, stamps: Mapping[str, int], *, decided: bool) -> None:
+    def _stepped(self, clock: int) -> None:
+        """Timers ran up to a step of the clock; of one that was left out, they waited since it was due."""
+        if clock <= self._ticked:
+            return
+        due = min(clock, self._ticked + STEP) if self._ticked else clock
+        self._ticked = clock
+        self._timers.observe(max(0, wall() - due) / 1e6)
+
+    def _behind(self) -> float:
+        return math.nan if self._marked_at is None else (wall() - self._marked_at) / 1e6
+
+    def _timed(self, stamps: Mapping[str, int], *, decided: bool, commanded: bool) -> None:
         before: int | None = None
         for stage, at in stamps.items():
             if before is not None:
@@ -135,6 +167,8 @@ class Meters:
             self._stage.labels("publish").observe(max(0, now - before) / 1e6)
             if decided:
                 self._decision.observe(max(0, stamps.get("person", now) - stamps["heard"]) / 1e6)
+            if commanded:
+                self._publish.observe(max(0, now - stamps.get("person", now)) / 1e6)
 
 
 class Server:

@@ -130,6 +130,8 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
         sink=sink,
         lag=lambda: dict(source.counters.lag),
         counts=lambda: _counted(sink),
+        answered=lambda: schemas.answered,
+        unknown=lambda: schemas.unknown,
         prepare=lambda found: _resolved(found, schemas, pulse, log),
     )
 

@@ -15,7 +15,7 @@ from operators.state.epochs import EpochStore
 from operators.state.home import Home
 from operators.state.lock import Lock
 from operators.state.memory import Memory, MemoryStore
-from operators.state.rocks import RocksStore
+from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import Store
 from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION
 
@@ -165,6 +165,11 @@ def stores(
         return opened
 
     return of
+
+
+def state_figures() -> dict[str, tuple[int, int]]:
+    """Estimated keys and bytes of the state this process has open, by shard."""
+    return RocksShard.measured()
 
 
 def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, process: int | None = None) -> Home:

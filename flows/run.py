@@ -23,8 +23,9 @@ from msgspec.structs import replace
 from flows.causes import Log, journal, told
 from flows.deployment import Deployment
 from flows.health import Counts, Lag, Meters, Server
-from flows.ports import Ports, end_ids, home_of, key_of, set_aside, step_numbers, stores
+from flows.ports import Ports, end_ids, home_of, key_of, set_aside, state_figures, step_numbers, stores
 from flows.replay import FLOWS
+from flows.scraped import Scraped
 from flows.settings import Settings, WrongUse, load
 from operators.connectors.clock import monotonic, process_age, processor_time
 from operators.connectors.watched import WatchedSink, WatchedSource
@@ -65,6 +66,8 @@ class Joined:
     sink: FixedPartitionedSink[Any, Any]
     lag: Lag = dict
     counts: Counts = dict
+    answered: Callable[[], bool] = lambda: True
+    unknown: Callable[[], int] = lambda: 0
     prepare: Callable[[list[Any]], None] = lambda _batches: None
 
 
@@ -171,6 +174,7 @@ def _flowing(start: Start, deployment: Deployment, home: Home, meters: Meters, j
         return 0
     seen: list[EpochStore] = []
     meters.watch(dirty=lambda: sum(store.dirty for store in seen), lag=joined.lag, counts=joined.counts)
+    meters.registry.register(_scraped(joined, home))
 
     def take(batch: Batch) -> None:
         if not meters.resumed:
@@ -194,6 +198,18 @@ def _flowing(start: Start, deployment: Deployment, home: Home, meters: Meters, j
     home.ends()
     log.info("drained", epochs=pulse.epochs)
     return 0
+
+
+def _scraped(joined: Joined, home: Home) -> Scraped:
+    model, rules = joined.deployment.model, joined.deployment.rules
+    return Scraped(
+        volumes={"state": home.path, "recovery": home.recovery},
+        state=state_figures,
+        answered=joined.answered,
+        unknown=joined.unknown,
+        model=(model.version, model.manifest.sha256) if model is not None else None,
+        rules=rules.versions["rules"],
+    )
 
 
 def _drains(pulse: Pulse, log: Log) -> None:

@@ -88,7 +88,7 @@ class Dwell:
         heapify(self._timers)
 
     def step(self, items: list[Item]) -> list[Item]:
-        """Move the shard on; Fix, Due and Watermark end here, all other items pass."""
+        """Move the shard on; Fix and Due end here, all other items pass."""
         out, before = self._say.out, self._at
         for item in items:
             if isinstance(item, Fix):
@@ -98,6 +98,7 @@ class Dwell:
                 self._say.cause = item
                 if not item.end:
                     self._advance(item.at)
+                    out.append(item)
                 elif self._rule.end != "keep":
                     self._run(2 * item.at)
             elif isinstance(item, Due):

@@ -42,9 +42,11 @@ class Schemas(Mapping[int, Found]):
         self._unknown: dict[int, float] = {}
         self._tokens, self._filled = BURST, now()
         self._away_until = self._filled
+        self.answered = True
+        """Whether the last look-up was answered; nobody asks for what is known."""
         self.lookups = 0
         self.unknown = 0
-        """Look-ups made, and those the registry had no answer to."""
+        """Look-ups made, and those whose id the registry does not know."""
 
     @property
     def away(self) -> bool:
@@ -112,8 +114,9 @@ class Schemas(Mapping[int, Found]):
             schema = self._registry.schema(schema_id)
             subjects = [] if schema is None else self._registry.subjects(schema_id)
         except RegistryAway:
-            self._away_until = now + BACK_OFF_S
+            self._away_until, self.answered = now + BACK_OFF_S, False
             raise
+        self.answered = True
         if schema is not None and (topic := self._topic(subjects, schema)) is not None:
             self._put(schema_id, topic, schema)
         if schema_id not in self._found:

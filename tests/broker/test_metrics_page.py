@@ -1,0 +1,62 @@
+"""The metrics of a shop that runs: every name of the list is there and says something, in few series."""
+
+import time
+
+from confluent_kafka import Producer
+
+from operators.connectors import subjects
+from operators.connectors.registry import Registry, RegistryAccess
+from tests.broker.test_run import LIMIT_S, asked, feed, footfall, live_topics, moved, prepared, shop, until
+
+MOST_SERIES = 500
+NAMES = """
+    input_events_total late_events_total input_lag_events dead_letters_total suppressed_total decisions_total
+    watermark_lag_seconds stage_seconds decision_latency_seconds publish_latency_seconds event_wait_seconds
+    timer_lateness_seconds epoch_age_seconds epoch_stall_seconds epoch_dirty_keys resume_seconds starts_total
+    state_keys state_bytes state_rollbacks_total
+    disk_free_bytes model_info campaigns_info schema_unknown_total registry_up score
+"""
+
+
+def series(page):
+    found = {}
+    for line in page.splitlines():
+        if not line.startswith("#"):
+            name, _, told = line.rpartition(" ")
+            found[name] = float(told)
+    return found
+
+
+def test_a_shop_tells_of_its_time_its_state_and_its_disk(tmp_path, broker, registry, prefix):
+    folder = shop(tmp_path / "shop", broker, registry, prefix)
+    config = str(folder / "footfall.toml")
+    prepared(folder)
+    ids = subjects.ids(Registry(RegistryAccess(url=registry)), live_topics("store"), prefix)
+    process = footfall("run", "store", "--config", config)
+    port = until(process, "listening")["port"]
+    until(process, "flowing")
+    feed(broker, prefix, ids, moved(folder)[:3_000])
+    producer = Producer({"bootstrap.servers": broker, "log_level": 0})
+    producer.produce(prefix + "web.event", b"\x00" + (1 << 30).to_bytes(4, "big") + b"x", partition=0)
+    assert producer.flush(30) == 0
+    limit = time.monotonic() + LIMIT_S
+    while True:
+        found = series(asked(port, "/metrics")[1])
+        if found["footfall_schema_unknown_total"] == 1 and found["footfall_epoch_stall_seconds_count"] > 2:
+            break
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    process.terminate()
+    _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, err
+    told = "\n".join(found)
+    assert not [name for name in NAMES.split() if f"footfall_{name}" not in told]
+    assert len(found) < MOST_SERIES
+    assert found['footfall_state_keys{shard="0"}'] > 10
+    assert found['footfall_state_bytes{shard="0"}'] > 1_000
+    assert found['footfall_disk_free_bytes{volume="state"}'] > 0
+    assert found['footfall_disk_free_bytes{volume="recovery"}'] > 0
+    assert found["footfall_registry_up"] == 1
+    assert 0 <= found["footfall_watermark_lag_seconds"] < LIMIT_S
+    assert found["footfall_timer_lateness_seconds_count"] > 10
+    assert 'footfall_dead_letters_total{reason="UNKNOWN_SCHEMA",stage="DECODE"}' in found
