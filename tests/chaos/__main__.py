@@ -1,6 +1,6 @@
 """Run rows of the fault table: `python -m tests.chaos R1 --seed 7`; the result of each is one JSON file.
 
-A row that is there on files and on a broker is run on both; `--on` chooses. Results go to .cache/chaos, and with
+A row may be run in several ways, on files and on a broker, by several flows: all are, but `--on` and `--flow` choose. Results go to .cache/chaos, and with
 `--keep` among those that RELIABILITY.md is written from.
 """
 
@@ -12,18 +12,50 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.broker.jars import NotHere
-from tests.chaos import kills, onbroker, restart
+from tests.chaos import crowded, kills, onbroker, restart, strolled
 
 KEPT = Path(__file__).parent / "results"
 PASSING = Path(__file__).resolve().parents[2] / ".cache" / "chaos"
-FILE = {"R1": kills.r1, "R2": kills.r2, "R16": kills.r16, "R22": kills.mutants, "restart": restart.restart}
+LONG_WINDED = frozenset({"machine", "topics", "by_topic", "tables_left_out"})
 PROGRAM = ("flows", "operators", "schemas", "tests/chaos", "tests/broker")
-SHORT = ("R1", "R2", "R3", "R4", "R16", "R22")
-ROWS = sorted({*FILE, *onbroker.ROWS})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way to run a row: on files or on a broker, by which flow, in how many processes."""
+
+    row: str
+    on: str
+    flow: str
+    run: Callable[..., dict[str, Any]]
+    processes: int | None = None
+    """Left out where the flow has one by its nature."""
+    short: bool = True
+
+
+ENTRIES = (
+    Entry("R1", "file", "store", kills.r1),
+    Entry("R1", "kafka", "store", onbroker.r1),
+    Entry("R1", "kafka", "activation", crowded.r1, processes=1),
+    Entry("R1", "kafka", "presence", strolled.r1, processes=3),
+    Entry("R2", "file", "store", kills.r2),
+    Entry("R2", "kafka", "activation", crowded.r2, processes=1),
+    Entry("R3", "kafka", "store", onbroker.r3),
+    Entry("R4", "kafka", "store", onbroker.r4),
+    Entry("R16", "file", "store", kills.r16),
+    Entry("R16", "kafka", "store", onbroker.r16),
+    Entry("R22", "file", "store", kills.mutants),
+    Entry("R22", "kafka", "store", onbroker.r22),
+    Entry("R22", "kafka", "activation", crowded.r22, processes=1),
+    Entry("restart", "file", "store", restart.restart, short=False),
+)
+ROWS = tuple(dict.fromkeys(entry.row for entry in ENTRIES))
 
 
 def _machine() -> dict[str, Any]:
@@ -47,17 +79,18 @@ def _commit() -> str:
     return told[0] + "+" * bool(told[1])
 
 
-def _results(rows: list[str], on: str, seed: int, *, long: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Row, backend and result of each; those of a broker share one broker and one day."""
-    for row in rows:
-        if row in FILE and on != "kafka":
-            yield row, "file", _timed(lambda row=row: FILE[row](seed, long=long))
-    if on == "file" or not any(row in onbroker.ROWS for row in rows):
+def _results(entries: list[Entry], seed: int, processes: int | None, *, long: bool) -> Iterator[tuple[Entry, Any]]:
+    """Each with its result; those of a broker share one."""
+    for entry in entries:
+        if entry.on == "file":
+            yield entry, _timed(partial(entry.run, seed, long=long))
+    live = [entry for entry in entries if entry.on == "kafka"]
+    if not live:
         return
     with onbroker.bench(seed, long=long) as bench:
-        for row in rows:
-            if row in onbroker.ROWS:
-                yield row, "kafka", _timed(lambda row=row: onbroker.ROWS[row](bench, seed, long=long))
+        for entry in live:
+            several = {} if entry.processes is None else {"processes": processes or entry.processes}
+            yield entry, _timed(partial(entry.run, bench, seed, long=long, **several))
 
 
 def _timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -73,29 +106,41 @@ def main() -> int:
     ask.add_argument("row", choices=[*ROWS, "short", "all"], nargs="?", default="short")
     ask.add_argument("--seed", type=int, default=7)
     ask.add_argument("--on", choices=["file", "kafka", "both"], default="both")
+    ask.add_argument("--flow", choices=["store", "activation", "presence"], help="that one only")
+    ask.add_argument("--processes", type=int, help="of activation or presence")
     ask.add_argument("--long", action="store_true", help="the sizes of the fault table")
     ask.add_argument("--keep", action="store_true", help="keep the results beside this file")
     asked = ask.parse_args()
     folder = KEPT if asked.keep else PASSING
     folder.mkdir(parents=True, exist_ok=True)
-    rows = list({"short": SHORT, "all": tuple(ROWS)}.get(asked.row, (asked.row,)))
+    chosen = [
+        entry
+        for entry in ENTRIES
+        if (entry.short if asked.row == "short" else asked.row in {"all", entry.row})
+        and asked.on in {"both", entry.on}
+        and asked.flow in {None, entry.flow}
+    ]
     failed = []
     try:
-        for row, on, result in _results(rows, asked.on, asked.seed, long=asked.long):
+        for entry, result in _results(chosen, asked.seed, asked.processes, long=asked.long):
+            form = "long" if asked.long else "short"
             told = {
-                "row": row,
-                "backend": on,
+                "row": entry.row,
+                "backend": entry.on,
+                "flow": entry.flow,
                 "seed": asked.seed,
-                "form": "long" if asked.long else "short",
+                "form": form,
                 **result,
             }
-            name = f"{row}-{on}-{asked.seed}{'-long' if asked.long else ''}.json"
-            (folder / name).write_text(json.dumps(told, indent=2) + "\n")
+            several = [entry.flow, result["processes"]] if "processes" in result else []
+            parts = [entry.row, entry.on, *several, asked.seed, *(["long"] if asked.long else [])]
+            (folder / f"{'-'.join(map(str, parts))}.json").write_text(json.dumps(told, indent=2) + "\n")
+            name = f"{entry.row} of {entry.flow} on {entry.on}"
             verdict = "passed" if result["passed"] else "FAILED"
-            print(f"{row} on {on}, seed {asked.seed}: {verdict}", file=sys.stderr)
-            print(json.dumps({key: value for key, value in told.items() if key not in {"machine", "topics"}}))
+            print(f"{name}, seed {asked.seed}: {verdict} in {result['total_seconds']} s", file=sys.stderr)
+            print(json.dumps({key: value for key, value in told.items() if key not in LONG_WINDED}), flush=True)
             if not result["passed"]:
-                failed.append(f"{row} on {on}")
+                failed.append(name)
     except NotHere as missing:
         print(f"skipped on a broker: {missing}", file=sys.stderr)
     if failed:

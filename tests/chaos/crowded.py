@@ -11,11 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from flows.deployment import Deployment
 from operators.connectors import subjects
@@ -141,6 +141,13 @@ class Run:
         end = {"all_said_and_durable": whole, "code": code, "feeder_failed": self.waves.failed[:1]}
         return end if whole and code == 0 else end | {"cause": cluster.trouble() or cluster.other[-3:]}
 
+    def dropped(self) -> None:
+        """Delete its topics: a small broker bears only so many."""
+        admin = AdminClient({"bootstrap.servers": self.bench.kafka.bootstrap, "log_level": 0})
+        mine = [name for name in admin.list_topics(timeout=30).topics if name.startswith(self.prefix)]
+        for future in admin.delete_topics(mine, operation_timeout=60).values():
+            future.result(90)
+
     def compared(self, wanted: Expected) -> dict[str, Any]:
         """What was lost, doubled or invented of actions, and of decisions with their verdicts."""
         actions: Counter[str] = Counter()
@@ -199,8 +206,9 @@ def outputs(broker: str, prefix: str, topics: tuple[str, ...]) -> Iterator[tuple
 
 
 def killed(
-    run: Run, draw: Random, *, kills: int, total: int, pairs: bool = False, life_s: float = 2.5
-) -> dict[str, Any]:
+    run: Run, draw: Random, *, kills: int, total: int, pairs: bool = False, life_s: float = 2.5,
+    enough: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:  # fmt: skip
     """SIGKILL a random process again and again while the waves are said; with `pairs` every second one within 2 s.
 
     In pairs the first of two lives has long epochs and the second short ones: what the first had said and not made
@@ -233,7 +241,7 @@ def killed(
         else:
             run.trouble += cluster.trouble() or [f"exit code {cluster.child.returncode}: {cluster.other[-2:]}"]
         run.heard(cluster)
-        if len(run.trouble) > 3:
+        if len(run.trouble) > 3 or (number % 2 and enough()):
             break
     return {
         **counts, "rows_not_durable_at_kill": spread(waiting), "durable_at_last_kill": waves.durable,
@@ -241,50 +249,105 @@ def killed(
     }  # fmt: skip
 
 
-def looped(
-    bench: Bench, row: str, seed: int, *, people: int, kills: int, processes: int, pairs: bool = False,
-    mutant: str | None = None, calm: bool = True,
-) -> dict[str, Any]:  # fmt: skip
-    """The oracle, a disturbed run, an undisturbed one over the same rows, and what they say of each other."""
-    began = time.monotonic()
-    crowd = Crowd(seed, people, start=(int(time.time()) - 3 * 3_600) * SECOND)
-    name = f"{row.lower()}-{mutant or 'killed'}-{processes}"
-    run = Run(bench, name, crowd, processes, mutant)
+@dataclass(frozen=True)
+class Size:
+    """How large a row is run."""
+
+    people: int
+    cycles: int
+    kills: int
+
+
+def r1(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:
+    """SIGKILL of a random process at random moments, starts included."""
+    return _looped(bench, "R1", seed, Size(17_000, 3, 100) if long else Size(300, 2, 6), processes)
+
+
+def r2(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:
+    """Double crashes: after each resume, again within two seconds."""
+    size = Size(4_000, 3, 100) if long else Size(300, 2, 6)
+    return _looped(bench, "R2", seed, size, processes, pairs=True)
+
+
+def r22(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:
+    """Double crashes with a naive read-back, until something is doubled."""
+    size, name = Size(600, 3, 24 if long else 16), "naive-read-back"
+    run = Run(bench, f"r22-{processes}", _crowd(seed, size), processes, name)
     topics: Counter[str] = Counter()
-    wanted = expected(_counted(crowd, topics), run.versions)
-    total, limit_s = topics.total(), 600.0 + topics.total() / 200
-    result: dict[str, Any] = {"flow": FLOW, "processes": processes, "people": people, "events": total}
-    result["by_topic"] = dict(topics)
-    told = killed(run, draw_of(seed, f"{row}:{processes}"), kills=kills, total=total, pairs=pairs)
-    end = run.finished(limit_s)
-    result |= {**told, **run.log, "first_batch_s": spread(run.first_batch), "trouble": run.trouble[:3], "end": end}
-    result |= run.compared(wanted)
-    result["disturbed_s"] = round(time.monotonic() - began, 1)
-    ok = _well(result) and end["all_said_and_durable"] and end["code"] == 0 and not run.trouble
-    if calm:
-        result |= undisturbed(bench, row, crowd, processes, wanted, run.folder / "state", limit_s)
-        ok = ok and not result["keys_differ"] and result["calm"]["as_expected"]
-    return result | {"passed": bool(ok)}
+    wanted = expected(_counted(run.said, topics), run.versions)
 
+    def doubled() -> bool:
+        told = run.compared(wanted)
+        return bool(told["doubled"] or told["decisions"]["doubled"])
 
-def undisturbed(
-    bench: Bench, row: str, crowd: Crowd, processes: int, wanted: Expected, state: Path, limit_s: float
-) -> dict[str, Any]:
-    """The same rows on other topics, to the end without a kill; and how the two states compare."""
-    began = time.monotonic()
-    run = Run(bench, f"{row.lower()}-calm-{processes}", crowd, processes)
-    run.waves.start()
-    end = run.finished(limit_s)
+    told = killed(run, draw_of(seed, "R22"), kills=size.kills, total=topics.total(), pairs=True, enough=doubled)
+    run.waves.end()
     compared = run.compared(wanted)
+    run.dropped()
+    noticed = bool(compared["doubled"] or compared["decisions"]["doubled"])
+    found = {**told, "doubled": compared["doubled"], "decisions_doubled": compared["decisions"]["doubled"]}
+    found |= {"lost": 0, "invented": compared["invented"], "noticed": noticed, "trouble": run.trouble[:3]}
+    return {"flow": FLOW, "processes": processes, "mutants": {name: found}, "passed": noticed and not run.trouble}
+
+
+def _crowd(seed: int, size: Size) -> Crowd:
+    """Its times begin three hours ago."""
+    return Crowd(seed, size.people, size.cycles, start=(int(time.time()) - 3 * 3_600) * SECOND)
+
+
+def _looped(
+    bench: Bench, row: str, seed: int, size: Size, processes: int, *, pairs: bool = False
+) -> dict[str, Any]:  # fmt: skip
+    """The oracle, an undisturbed run, a disturbed one over the same rows, and what they say of each other."""
+    key = (seed, size.people, size.cycles, processes)
+    if key not in bench.calm:
+        bench.calm[key] = _undisturbed(bench, _crowd(seed, size), processes, "-".join(map(str, key)))
+    calm: Calm = bench.calm[key]
+    began = time.monotonic()
+    run = Run(bench, f"{row.lower()}-{processes}", calm.crowd, processes)
+    total = calm.by_topic.total()
+    told = killed(run, draw_of(seed, f"{row}:{processes}"), kills=size.kills, total=total, pairs=pairs)
+    end = run.finished(600.0 + total / 200)
+    compared = run.compared(calm.wanted)
+    seconds = round(time.monotonic() - began, 1)
+    run.dropped()
+    states = differences(calm.state, remembered(run.folder / "state"))
+    ok = _well(compared) and end["all_said_and_durable"] and end["code"] == 0 and not run.trouble
+    return {
+        "flow": FLOW, "processes": processes, "people": size.people, "events": total, "by_topic": dict(calm.by_topic),
+        **told, **run.log, "first_batch_s": spread(run.first_batch), "trouble": run.trouble[:3], "end": end, **compared,
+        "disturbed_s": seconds, "calm": calm.told, **states, "tables_left_out": LEFT,
+        "passed": bool(ok and calm.told["as_expected"] and not states["keys_differ"]),
+    }  # fmt: skip
+
+
+@dataclass
+class Calm:
+    """An undisturbed run: its rows, what the oracle says of them, what it came to and what it remembers."""
+
+    crowd: Crowd
+    by_topic: Counter[str]
+    wanted: Expected
+    told: dict[str, Any]
+    state: dict[Any, Any]
+
+
+def _undisturbed(bench: Bench, crowd: Crowd, processes: int, name: str) -> Calm:
+    began, by_topic = time.monotonic(), Counter[str]()
+    run = Run(bench, f"calm-{name}", crowd, processes)
+    wanted = expected(_counted(crowd, by_topic), run.versions)
+    run.waves.start()
+    end = run.finished(600.0 + by_topic.total() / 200)
+    compared = run.compared(wanted)
+    run.dropped()
     as_expected = _well(compared) and end["all_said_and_durable"] and end["code"] == 0
-    calm = {"as_expected": as_expected, "seconds": round(time.monotonic() - began, 1)}
+    told = {"as_expected": as_expected, "seconds": round(time.monotonic() - began, 1)}
     if not as_expected:
-        calm |= {"end": end, **compared}
-    found = differences(remembered(run.folder / "state"), remembered(state))
-    return {"calm": calm, **found, "tables_left_out": LEFT}
+        told |= {"end": end, **compared}
+    return Calm(crowd, by_topic, wanted, told, remembered(run.folder / "state"))
 
 
-def _counted(crowd: Crowd, topics: Counter[str]) -> Iterator[Any]:
+def _counted(crowd: Any, topics: Counter[str]) -> Iterator[Any]:
     for row in crowd.rows():
         topics[row[1]] += 1
         yield row

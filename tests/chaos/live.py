@@ -51,7 +51,7 @@ backend = "rocksdb"
 dir = "{state}"
 [engine]
 epoch = "{epoch}"
-lanes = 1
+lanes = 2
 [metrics]
 listen = "127.0.0.1:0"
 """
@@ -64,6 +64,8 @@ class Bench:
     def __init__(self, folder: Path, *, seed: int, minutes: float) -> None:
         self.folder = folder
         self._seed, self._minutes = seed, minutes
+        self.calm: dict[tuple[int, int, int, int], Any] = {}
+        """What undisturbed runs over a crowd came to, for rows that share them."""
         self.kafka = Kafka(folder / "kafka", extra=KEPT)
         self.registry = Registry(folder / "registry")
 

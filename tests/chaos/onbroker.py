@@ -229,9 +229,6 @@ def _resumed(process: Footfall) -> float:
     return time.monotonic() - began
 
 
-ROWS = {"R1": r1, "R3": r3, "R4": r4, "R16": r16, "R22": r22}
-
-
 @contextmanager
 def bench(seed: int, *, long: bool) -> Iterator[Bench]:
     """A broker and a registry, and a day of the store for the rows that want one."""

@@ -15,7 +15,7 @@ from schemas.keys import key_of, partition_of
 from tests.chaos.crowd import Row
 from tests.chaos.shop import LIMIT_S
 
-ASKED_S = 0.1
+ASKED_S = 0.05
 STEP = 500
 """Rows between two looks at how many may be said."""
 
@@ -60,7 +60,9 @@ class Waves(Thread):
         self._allowed = self.sent = self.durable = 0
         self.wave = 0
         self.failed: list[str] = []
-        self.all_said = Event()
+        self.stamped = False
+        """Whether rows bear the time of their hearing, and not that of their saying."""
+        self.all_said, self._ended = Event(), Event()
 
     def allow(self, rows: int) -> None:
         """Say up to so many rows of all."""
@@ -82,29 +84,40 @@ class Waves(Thread):
         try:
             for number in range(self._crowd.waves):
                 self.wave = number
+                if self._ended.is_set():
+                    return
                 for count, (at, topic, record) in enumerate(self._crowd.wave(number)):
                     if count % STEP == 0:
                         self._wait(self.sent + STEP)
+                    if self._ended.is_set():
+                        return
                     key = key_of(topic, record)
                     part = partition_of(key, self._partitions)
                     value = encode(self._ids[topic], record)
                     self._producer.produce(
-                        self._prefix + topic, value, key.encode(), part, on_delivery=self._heard, timestamp=at // 1_000
-                    )
+                        self._prefix + topic, value, key.encode(), part, on_delivery=self._heard,
+                        timestamp=at // 1_000 if self.stamped else 0,
+                    )  # fmt: skip
                     self._producer.poll(0)
                     self.sent += 1
                 while self._producer.flush(1):
                     pass
                 if number == self._crowd.waves - 1:
                     self.all_said.set()
-                while self.ask() < self.sent:
+                while self.ask() < self.sent and not self._ended.is_set():
                     time.sleep(ASKED_S)
         except Exception as error:
             self.failed.append(repr(error))
 
+    def end(self) -> None:
+        """Say no more."""
+        self._ended.set()
+        self.allow(1 << 40)
+        self.join()
+
     def _wait(self, rows: int) -> None:
         with self._changed:
-            while self._allowed < rows:
+            while self._allowed < rows and not self._ended.is_set():
                 self._producer.poll(0)
                 self._changed.wait(0.05)
 

@@ -2,9 +2,7 @@
 
 The replay has no broker, no recovery and no sink in common with them. So that both must say the same, what stands
 (consents, links, stock) is known before the shop opens, sensors are honest, readings wait two seconds for each other,
-nothing is too old to be spoken of, history that was not heard is unknown, and there is one lane. With two, one seed of
-two differed from its replay, kills or not: most likely since rows within 50 ms are handed on lane by lane, and the
-first readings of a source on probation are judged together.
+nothing is too old to be spoken of, and history that was not heard is unknown.
 """
 
 import time
@@ -35,7 +33,7 @@ READ = frozenset(live_topics("store")) - {"crm.contact-point"}
 STANDING = REFERENCE & frozenset(READ)
 SENSED = frozenset({"sensing.position", "sensing.position-batch"})
 APART = 60_000
-"""Rows of different lanes so far apart (µs) are handed on one after the other."""
+"""Rows so far apart (µs) have the same order by the microseconds of a file and the milliseconds of a broker."""
 INSTANT = 10**15
 """Whole numbers of a row from here on are instants."""
 RULES = """

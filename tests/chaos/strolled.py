@@ -16,13 +16,18 @@ from tests.chaos.strollers import OUTPUTS, TOPICS, Strollers
 FLOW = "presence"
 
 
-def looped(
-    bench: Bench, seed: int, *, people: int, kills: int, processes: int, life_s: float, mutant: str | None = None
-) -> dict[str, Any]:
+def r1(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:
+    """SIGKILL of a random process at random moments, starts included."""
+    people, kills, life_s = (4_500, 100, 0.8) if long else (300, 4, 0.8)
+    return _looped(bench, seed, people=people, kills=kills, processes=processes, life_s=life_s)
+
+
+def _looped(bench: Bench, seed: int, *, people: int, kills: int, processes: int, life_s: float) -> dict[str, Any]:
     """What must be, by construction, and what a disturbed run says."""
     strollers = Strollers(seed, people, start=(int(time.time()) - 2 * 3_600) * SECOND)
-    run = Run(bench, f"r1-{FLOW}-{mutant or 'killed'}", strollers, processes, mutant, flow=FLOW, topics=TOPICS)
+    run = Run(bench, f"r1-{FLOW}", strollers, processes, flow=FLOW, topics=TOPICS)
     wanted = strollers.expected()
+    run.waves.stamped = True
     run.waves.allow(1 << 40)
     run.waves.start()
     run.waves.all_said.wait()
@@ -38,6 +43,7 @@ def looped(
     found: dict[str, Counter[str]] = {topic: Counter() for topic in OUTPUTS}
     for topic, value in outputs(bench.kafka.bootstrap, run.prefix, OUTPUTS):
         found[topic][head_of(value)[0]] += 1
+    run.dropped()
     topics = {
         topic: {
             "wanted": len(wanted[topic]),

@@ -4,7 +4,7 @@ Left out is what holds a clock or a row's number, and what is drawn at random; w
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import msgspec
 from flows.ports import STEPS
 from operators.state.rocks import RocksShard
 
+_spelt = msgspec.msgpack.Encoder(order="deterministic").encode
 Key = tuple[str, int, bytes]
 """Step, table, key."""
 DATA = 0
@@ -35,24 +36,16 @@ def databases(state: Path) -> list[Path]:
     return sorted(found.parent for found in state.rglob("CURRENT") if found.parent.name == "db")
 
 
-def remembered(state: Path, parts: dict[tuple[str, int], Callable[[Any], Any]] | None = None) -> dict[Key, Any]:
-    """Decoded values by key, over all shards; equal values of one key in several shards count as many times.
-
-    Args:
-        state: the directory.
-        parts: what of a value to compare, by step and table, where not all of it.
-    """
-    found: dict[Key, Any] = {}
+def remembered(state: Path) -> dict[Key, tuple[bytes, ...]]:
+    """Values by key, over all shards, in one spelling whatever the order in which a mapping or a set was filled."""
+    found: dict[Key, tuple[bytes, ...]] = {}
     for path in databases(state):
-        for key, value in _pairs(path, parts or {}):
-            if key in found:
-                found[key] = (*found[key], value) if isinstance(found[key], tuple) else (found[key], value)
-            else:
-                found[key] = value
+        for key, value in _pairs(path):
+            found[key] = tuple(sorted((*found.get(key, ()), value)))
     return found
 
 
-def _pairs(path: Path, parts: dict[tuple[str, int], Callable[[Any], Any]]) -> Iterator[tuple[Key, Any]]:
+def _pairs(path: Path) -> Iterator[tuple[Key, bytes]]:
     shard = RocksShard(path, read_only=True)
     for number, step in enumerate(STEPS):
         for key, value in shard.scan(bytes([number, DATA])):
@@ -60,22 +53,23 @@ def _pairs(path: Path, parts: dict[tuple[str, int], Callable[[Any], Any]]) -> It
             if table in LEFT_OUT:
                 continue
             if table in SEALED:
-                yield (*table, key[3:]), value[0]
+                yield (*table, key[3:]), value[:1]
                 continue
             read = msgspec.msgpack.decode(value[1:]) if len(value) > 1 else None
-            read = parts[table](read) if table in parts else read
-            yield (*table, key[3:]), [value[0], sorted(read) if table in SETS else read]
+            yield (*table, key[3:]), value[:1] + _spelt(sorted(read) if table in SETS else read)
 
 
-def differences(calm: dict[Key, Any], disturbed: dict[Key, Any]) -> dict[str, Any]:
+def differences(calm: dict[Key, tuple[bytes, ...]], disturbed: dict[Key, tuple[bytes, ...]]) -> dict[str, Any]:
     """How many keys differ, in which tables, with the first of each."""
     wrong = [key for key in calm.keys() | disturbed.keys() if calm.get(key) != disturbed.get(key)]
     tables = Counter(f"{step}:{table}" for step, table, _ in wrong)
     examples: dict[str, Any] = {}
     for step, table, key in sorted(wrong):
         place = (step, table, key)
-        examples.setdefault(
-            f"{step}:{table}",
-            [key.decode(errors="replace"), str(calm.get(place))[:200], str(disturbed.get(place))[:200]],
-        )
+        both = (str([_read(one) for one in side.get(place, ())])[:300] for side in (calm, disturbed))
+        examples.setdefault(f"{step}:{table}", [key.decode(errors="replace"), *both])
     return {"keys": len(calm), "keys_differ": len(wrong), "tables_differ": dict(tables), "first_of_each": examples}
+
+
+def _read(value: bytes) -> Any:
+    return msgspec.msgpack.decode(value[1:]) if len(value) > 1 else None
