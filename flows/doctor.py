@@ -57,7 +57,7 @@ def doctor(named: str | None, config: Path, *, insecure: bool = False) -> list[F
     ]
     for home in _homes(path):
         name = "state" if home == path else f"state of {home.name}"
-        looks.append((name, lambda home=home: _state(home, flow, config)))  # type: ignore[misc]
+        looks.append((name, lambda home=home: _state(home, flow, ports.shards_of(settings, flow), config)))  # type: ignore[misc]
     looks += [
         ("broker", lambda: _broker(settings, base, insecure)),
         ("topics", lambda: _topics(settings, base, flow, config, insecure)),
@@ -131,7 +131,7 @@ def _homes(path: Path) -> list[Path]:
     return several or [path]
 
 
-def _state(path: Path, flow: str, config: Path) -> str:
+def _state(path: Path, flow: str, shards: int, config: Path) -> str:
     if not path.exists():
         return "none yet"
     if holder(path) is not None or (path.name.startswith("process-") and holder(path.parent) is not None):
@@ -141,7 +141,7 @@ def _state(path: Path, flow: str, config: Path) -> str:
         f" footfall run {flow} --config {config} --from-scratch"
     )
     try:
-        found = examined(path, ports.step_numbers(flow), ports.end_ids(flow))
+        found = examined(path, ports.chains(flow, shards), ports.end_ids(flow))
     except Exception as error:
         raise Sick(str(error), restart) from error
     if not found.tokens:

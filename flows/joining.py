@@ -15,6 +15,7 @@ from operators.connectors.clock import monotonic
 from operators.connectors.outputs import Outputs
 from operators.connectors.reading import SourceRule
 from operators.connectors.registry import Registry, RegistryAway
+from operators.connectors.returns import Returns
 from operators.connectors.sink import GuardedSink
 from operators.connectors.source import KafkaSource, losses
 from operators.connectors.writers import Schemas
@@ -24,6 +25,8 @@ from schemas.sealing import deployment_key, sealer
 from schemas.topics import REFERENCE, TOPICS
 
 _SLICE_S = 2.0
+_SHARED_S = 0.001
+"""A process that waits longer for its broker keeps what others have for it waiting, too."""
 _CALL_S = 2.0
 """A look-up in the midst of a flow holds it up: short."""
 
@@ -91,6 +94,9 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
     schemas.load(reads)
     pulse.beat()
     count, own = start.processes, start.process or 0
+    shards = ports.shards_of(settings, start.flow)
+    lanes = settings.engine.lanes if shards == 1 else shards
+    block_s = settings.engine.max_block.us / 1e6
     source = KafkaSource(
         SourceRule(
             flow=start.flow,
@@ -98,13 +104,14 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
             topics=reads,
             reference=REFERENCE & frozenset(reads),
             prefix=prefix,
-            lanes=settings.engine.lanes,
+            lanes=lanes,
             site_id=deployment.site_id,
-            own=None if count == 1 else tuple(range(own, settings.engine.lanes, count)),
+            own=None if count == 1 else tuple(range(own, lanes, count)),
+            keyed=shards > 1,
             start=settings.start,
             together=frozenset(topic for topic in reads if TOPICS[topic].key == "S"),
             accept_loss=losses(list(start.accept_loss)),
-            max_block_s=settings.engine.max_block.us / 1e6,
+            max_block_s=block_s if shards == 1 else min(block_s, _SHARED_S),
             wait_s=limit_s,
         ),
         stop=pulse.stop,
@@ -117,8 +124,8 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
             schema_ids=schema_ids,
             sealed=sealer(deployment_key(deployment.key)),
             prefix=prefix,
-            lanes=count,
-            mine=(own,),
+            lanes=count if shards == 1 else shards,
+            mine=(own,) if shards == 1 else tuple(range(own, shards, count)),
             start_s=limit_s,
             accept_loss=frozenset(start.accept_loss),
             beat=pulse.beat,
@@ -133,6 +140,8 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
         answered=lambda: schemas.answered,
         unknown=lambda: schemas.unknown,
         prepare=lambda found: _resolved(found, schemas, pulse, log),
+        returns=None if shards == 1 else Returns(own, stop=pulse.stop),
+        outlets=sink.outlets,
     )
 
 

@@ -12,47 +12,69 @@ from bytewax.outputs import Sink
 from flows.settings import Settings, WrongUse
 from operators.connectors.clock import wall
 from operators.state.epochs import EpochStore
-from operators.state.home import Home
+from operators.state.home import Chain, Home
 from operators.state.lock import Lock
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import Store
 from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION
+from schemas.shards import ALONE, SHARDS
 
 if TYPE_CHECKING:  # a replay or a demo needs no broker, and starts the sooner without its client
     from operators.connectors.access import Access
     from operators.connectors.registry import RegistryAccess
+    from operators.connectors.returns import Returns
 
-STEPS = ("decode", "admit", "dwell", "occupancy", "stitch", "person", "deliver")
+STEPS = ("decode", "admit", "dwell", "occupancy", "stitch", "person", "deliver", "gather", "homes")
 """Numbers of steps in the state, by place; never reordered, only added to."""
+_BY_SHARD = frozenset({"decode", "admit", "person"})
+"""Steps that every shard has, where activation has several: the first by lanes, and there are as many."""
 FLOW_STEPS = {
     "presence": ("decode", "admit", "dwell"),
     "activation": ("decode", "admit", "occupancy", "stitch", "person", "deliver"),
-    "store": STEPS,
+    "store": ("decode", "admit", "dwell", "occupancy", "stitch", "person", "deliver"),
 }
 """Steps by flow; with the flow's name before them they key the recovery store, and are never renamed."""
+SHARDED = ("decode", "admit", "gather", "occupancy", "stitch", "homes", "person")
+"""Those of activation over several shards."""
 ENDS = ("topics", "records")
 """Names of source and sink."""
+_RETURNS = "returns"
+"""Name of the source by which shards of activation send to each other."""
 
 
-def step_numbers(flow: str) -> dict[str, int]:
-    """Number in the state of every step of a flow, by step id."""
-    return {f"{flow}.{name}": STEPS.index(name) for name in FLOW_STEPS[flow]}
+def shards_of(settings: Settings, flow: str) -> int:
+    """How many virtual shards a flow has; only activation may have several."""
+    return settings.engine.shards if flow == "activation" else 1
+
+
+def chains(flow: str, shards: int) -> dict[str, Chain]:
+    """Number in the state and shards of every step of a flow, by step id."""
+    if shards == 1:
+        return {f"{flow}.{name}": (STEPS.index(name), (ALONE,)) for name in FLOW_STEPS[flow]}
+    several = SHARDS[:shards]
+    return {f"{flow}.{name}": (STEPS.index(name), several if name in _BY_SHARD else (ALONE,)) for name in SHARDED}
 
 
 def end_ids(flow: str) -> tuple[str, ...]:
-    """Step ids of source and sink."""
-    return tuple(f"{flow}.{name}" for name in ENDS)
+    """Step ids of sources and sink."""
+    return tuple(f"{flow}.{name}" for name in (*ENDS, *([_RETURNS] if flow == "activation" else ())))
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Source and sink of micro-batches, the stores of the steps, and the stamp clock."""
+    """Source and sink of micro-batches, the stores of the steps, and the stamp clock.
+
+    Where there are several shards, also the way back between them, and what deals a shard's batch over the lanes of
+    the sink.
+    """
 
     topics: Source[Any]
     records: Sink[Any]
     opened: Callable[[str], Callable[[], Store]]
     stamp: Callable[[], int] = wall
+    returns: "Returns | None" = None
+    outlets: Callable[[Any], list[Any]] = lambda keyed: [keyed]
 
 
 def key_of(settings: Settings, base: Path, *, required: bool) -> tuple[bytes, int, bool]:
@@ -173,8 +195,14 @@ def state_figures() -> dict[str, tuple[int, int]]:
 
 
 def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, process: int | None = None) -> Home:
-    """Take the state directory of a flow, or that of one of its processes, which notes of how many it is one."""
+    """Take the state directory of a flow, or that of one of its processes, which notes of how many it is one.
+
+    Processes that share their shards share one directory: it does not matter how many they are.
+    """
     path = base / settings.state.dir
+    shards = shards_of(settings, flow)
+    if shards > 1:
+        return Home(path, flow, shards=shards)
     if process is not None:
         return Home(path / f"process-{process:02}", flow, processes=processes)
     return Home(path, flow, processes=processes)

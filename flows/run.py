@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bytewax.inputs import FixedPartitionedSource
 from bytewax.outputs import FixedPartitionedSink
@@ -20,10 +20,11 @@ from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 from msgspec.structs import replace
 
+from flows.activation import activation_on_shards
 from flows.causes import Log, journal, told
 from flows.deployment import Deployment
 from flows.health import Counts, Lag, Meters, Server
-from flows.ports import Ports, end_ids, home_of, key_of, set_aside, state_figures, step_numbers, stores
+from flows.ports import Ports, chains, end_ids, home_of, key_of, set_aside, shards_of, state_figures, stores
 from flows.replay import FLOWS
 from flows.scraped import Scraped
 from flows.settings import Settings, WrongUse, load
@@ -31,12 +32,19 @@ from operators.connectors.clock import monotonic, process_age, processor_time
 from operators.connectors.watched import WatchedSink, WatchedSource
 from operators.pulse import Pulse
 from operators.state.epochs import EpochStore, execution
-from operators.state.home import Home
+from operators.state.home import Home, Tenancy
 from operators.state.store import StateFault
 from schemas.items import Batch
 
+if TYPE_CHECKING:
+    from operators.connectors.returns import Returns
+
 LEASH = "FOOTFALL_LEASH"
 """Names the pipe that closes when the supervisor is gone."""
+PEERS = "FOOTFALL_PEERS"
+"""Addresses of the processes that share the shards of a flow, by number."""
+MOST = 8
+"""Processes that may share shards: beyond, an epoch takes too long to close over them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +67,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """Source and sink of a flow, and the deployment that reads what they carry."""
+    """Source and sink of a flow, and the deployment that reads what they carry; the way back where it has shards."""
 
     deployment: Deployment
     source: FixedPartitionedSource[Any, Any]
@@ -69,6 +77,8 @@ class Joined:
     answered: Callable[[], bool] = lambda: True
     unknown: Callable[[], int] = lambda: 0
     prepare: Callable[[list[Any]], None] = lambda _batches: None
+    returns: "Returns | None" = None
+    outlets: Callable[[Any], list[Any]] = lambda keyed: [keyed]
 
 
 class Drained(Exception):
@@ -96,13 +106,26 @@ def refused(start: Start) -> Settings:
         )
     if start.processes > 1 and start.flow == "store":
         raise WrongUse("--processes must be 1 for store: a shop is one process; run presence and activation apart")
+    shards = settings.engine.shards
+    if 1 < shards < MOST:
+        raise WrongUse(f"{start.config}: shards in [engine] must be 1, or {MOST} to 64; got {shards}")
+    if shards > 1 and start.flow == "store":
+        raise WrongUse(f"{start.config}: shards in [engine] must be 1 for store: a shop is one process; got {shards}")
     if start.processes > 1 and start.flow == "activation":
-        raise WrongUse("--processes must be 1 for activation: its state has one shard, and one shard has one owner")
+        if shards == 1:
+            raise WrongUse(
+                "--processes must be 1 for activation with one shard: one shard has one owner. With shards = 8 in"
+                " [engine], set before its first start, up to 8 processes may share it"
+            )
+        if start.processes > MOST:
+            raise WrongUse(f"--processes must be at most {MOST} for activation; got {start.processes}")
+        if start.process is not None and PEERS not in os.environ:
+            raise WrongUse("--process is for presence: processes of activation are started by --processes alone")
     if start.process is not None and not 0 <= start.process < start.processes:
         raise WrongUse(
             f"--process must be 0 to {start.processes - 1} of --processes {start.processes}; got {start.process}"
         )
-    if start.processes > settings.engine.lanes:
+    if start.flow == "presence" and start.processes > settings.engine.lanes:
         raise WrongUse(f"--processes must be at most lanes in [engine], {settings.engine.lanes}; got {start.processes}")
     key_of(settings, start.base, required=True)
     return settings
@@ -128,10 +151,14 @@ def run(start: Start, join: Join) -> int:
     if start.from_scratch and start.process is None:
         aside = set_aside(settings, start.base)
         log.warning("from_scratch", kept=str(aside) if aside else None)
+    home: Home | Tenancy
     try:
-        home = home_of(settings, start.base, start.flow, processes=start.processes, process=start.process)
+        if PEERS in os.environ:
+            home = Tenancy(start.base / settings.state.dir)
+        else:
+            home = home_of(settings, start.base, start.flow, processes=start.processes, process=start.process)
     except StateFault as fault:
-        log.critical("refused", cause=_remedied(fault, start))
+        log.critical("refused", cause=remedied(fault, start))
         return 1
     meters = Meters(settings.engine.epoch.us / 1e6)
     _drains(meters.pulse, log)
@@ -141,7 +168,7 @@ def run(start: Start, join: Join) -> int:
     try:
         return _flowing(start, deployment, home, meters, join, log)
     except StateFault as fault:
-        log.critical("refused", cause=_remedied(fault, start))
+        log.critical("refused", cause=remedied(fault, start))
     except WrongUse:
         raise
     except Exception as error:
@@ -152,20 +179,30 @@ def run(start: Start, join: Join) -> int:
     return 1
 
 
-def _flowing(start: Start, deployment: Deployment, home: Home, meters: Meters, join: Join, log: Log) -> int:
-    settings, pulse = deployment.settings, meters.pulse
-    steps = step_numbers(start.flow)
-    checked = home.checked(steps, end_ids(start.flow))
+def begun(home: Home, settings: Settings, flow: str, log: Log) -> tuple[dict[str, int], int]:
+    """Check a home before anything of a flow starts in it; answers its starts by cause, and commits to walk back.
+
+    Raises:
+        StateFault: it must not start.
+    """
+    checked = home.checked(chains(flow, shards_of(settings, flow)), end_ids(flow))
     starts = home.begins()
+    back = sum(checked.back.values())
     log.info(
         "start",
         starts=starts,
         resume_epoch=checked.resume_epoch,
         rows_removed=checked.removed,
         tokens=checked.tokens,
-        walked_back=sum(checked.back.values()),
+        walked_back=back,
     )
-    meters.started(starts, sum(checked.back.values()))
+    return starts, back
+
+
+def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters: Meters, join: Join, log: Log) -> int:
+    settings, pulse = deployment.settings, meters.pulse
+    if isinstance(home, Home):
+        meters.started(*begun(home, settings, start.flow, log))
     try:
         joined = join(start, deployment, pulse, log)
     except Drained:
@@ -188,10 +225,16 @@ def _flowing(start: Start, deployment: Deployment, home: Home, meters: Meters, j
         topics=WatchedSource(joined.source, pulse, joined.prepare),
         records=WatchedSink(joined.sink, pulse, take),
         opened=stores(own, Path(), seen=seen),
+        returns=joined.returns,
+        outlets=joined.outlets,
     )
     os.environ["RUST_BACKTRACE"] = "0"
+    build = FLOWS[start.flow].build if joined.returns is None else activation_on_shards
+    peers = os.environ[PEERS].split(" ") if PEERS in os.environ else None
     cli_main(
-        FLOWS[start.flow].build(joined.deployment, ports),
+        build(joined.deployment, ports),
+        process_id=None if peers is None else start.process,
+        addresses=peers,
         epoch_interval=timedelta(microseconds=settings.engine.epoch.us),
         recovery_config=RecoveryConfig(str(home.recovery)),
     )
@@ -200,7 +243,7 @@ def _flowing(start: Start, deployment: Deployment, home: Home, meters: Meters, j
     return 0
 
 
-def _scraped(joined: Joined, home: Home) -> Scraped:
+def _scraped(joined: Joined, home: Home | Tenancy) -> Scraped:
     model, rules = joined.deployment.model, joined.deployment.rules
     return Scraped(
         volumes={"state": home.path, "recovery": home.recovery},
@@ -242,7 +285,8 @@ def _on_leash(pulse: Pulse) -> None:
     Thread(target=wait, name="leash", daemon=True).start()
 
 
-def _remedied(fault: StateFault, start: Start) -> str:
+def remedied(fault: StateFault, start: Start) -> str:
+    """What is wrong with a state, and what to do."""
     return (
         f"{fault}. To look closer: footfall doctor --config {start.config}. To begin anew, which keeps the"
         f" old directory aside: footfall run {start.flow} --config {start.config} --from-scratch"

@@ -1,4 +1,4 @@
-"""Several processes of one flow that split its lanes: started together, and stopped together when one dies.
+"""Several processes of one flow that split its lanes or share its shards: started, and stopped, together.
 
 The supervisor holds the lock of the state directory, and its children inherit it: a start beside orphans of a
 killed supervisor is refused too. Children drain when their supervisor is gone.
@@ -6,17 +6,20 @@ killed supervisor is refused too. Children drain when their supervisor is gone.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from threading import Event
 
 from flows.causes import journal
-from flows.ports import home_of, set_aside
-from flows.run import LEASH, Start, refused
+from flows.ports import home_of, set_aside, shards_of
+from flows.run import LEASH, PEERS, Start, begun, refused, remedied
 from operators.state.store import StateFault
 
 STOP_S = 30.0
+HURRY_S = 10.0
+"""How long the others may take when one has died: who shares shards with it cannot go on, nor always drain."""
 _LOOK_S = 0.05
 
 
@@ -42,13 +45,23 @@ def supervise(start: Start) -> int:
     try:
         home = home_of(settings, start.base, start.flow, processes=start.processes)
     except StateFault as fault:
-        log.critical("refused", cause=str(fault))
+        log.critical("refused", cause=remedied(fault, start))
         return 1
     asked = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     reads, writes = os.pipe()
     environment = {**os.environ, LEASH: str(reads)}
+    shared = shards_of(settings, start.flow) > 1
+    if shared:
+        try:
+            begun(home, settings, start.flow, log)
+        except StateFault as fault:
+            log.critical("refused", cause=remedied(fault, start))
+            home.close()
+            return 1
+        home.lend()
+        environment[PEERS] = " ".join(_addresses(start.processes))
     children = [
         subprocess.Popen(command_of(start, process), pass_fds=(reads, home.lock.fd), env=environment)
         for process in range(start.processes)
@@ -60,19 +73,30 @@ def supervise(start: Start) -> int:
     first = next((child for child in children if child.poll() is not None), None)
     if first is not None and not asked.is_set():
         log.critical("process_ended", process=children.index(first), code=first.returncode)
-    codes = _stopped(children)
+    codes = _stopped(children, STOP_S if asked.is_set() else HURRY_S)
     os.close(writes)
+    if shared and not any(codes):
+        home.ends()
     home.close()
     log.info("stopped_all", codes=codes)
     return 2 if 2 in codes else int(any(codes))
 
 
-def _stopped(children: list["subprocess.Popen[bytes]"]) -> list[int]:
+def _addresses(count: int) -> list[str]:
+    """An address of the loopback for each process, where nobody listens now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    found = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return found
+
+
+def _stopped(children: list["subprocess.Popen[bytes]"], limit_s: float) -> list[int]:
     """Let all drain, and kill those that do not; answers the exit codes."""
     for child in children:
         if child.poll() is None:
             child.terminate()
-    until = time.monotonic() + STOP_S
+    until = time.monotonic() + limit_s
     for child in children:
         try:
             child.wait(max(0.1, until - time.monotonic()))

@@ -63,6 +63,11 @@ class Outputs:
         """What is written."""
         return frozenset(self.schema_ids)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the lanes of all processes, in order."""
+        return [self.lane_name(lane) for lane in range(self.lanes)]
+
     def lane_name(self, lane: int) -> str:
         """Name of a lane; zero-padded, since the engine sorts names as text."""
         return f"out-{lane:02d}"

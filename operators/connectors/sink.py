@@ -3,7 +3,7 @@
 Ids are functions of the data, so a replay says the same ones again; what is already on the topic is found by
 reading its tail back (`tails`) and is not written twice (`guard`). A lane owns fixed partitions: p of every topic
 where p % lanes is its number. Lanes are the engine's partitions, so they may move between processes. One lane is
-right for one shard; with more, `GuardedSink.routed` deals a batch over them before the output.
+right for one shard; with more, `GuardedSink.outlets` deals a batch over them before the output.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import urandom
 
-import msgspec
 from bytewax.outputs import FixedPartitionedSink
 
 from operators.connectors.files import published
@@ -20,8 +19,9 @@ from operators.connectors.outputs import Opened, Outputs, Snapshot
 from operators.connectors.owner import OWNER, Owner
 from operators.connectors.senders import FencedSender
 from operators.connectors.tails import Tails
-from schemas.items import Batch, Item
+from schemas.items import Batch, Item, Tally, Tick
 from schemas.keys import key_of, partition_of
+from schemas.parcels import Packed, packed
 
 Keyed = tuple[str, Batch]
 
@@ -83,8 +83,9 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
         return list(self._names)
 
     def part_fn(self, item_key: str) -> int:
-        """One lane takes everything; of several the key names the one."""
-        return 0 if len(self._names) == 1 else self._names.index(item_key)
+        """A lane is named by the key; where the key is a shard's, the one lane here takes everything."""
+        names = self._outputs.names
+        return names.index(item_key) if item_key in names else 0
 
     def build_part(self, step_id: str, for_part: str, resume_state: Snapshot | None) -> Lane:  # noqa: ARG002
         self.open()
@@ -93,20 +94,22 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
         self.lanes[lane] = Lane(self._outputs, self._opened, lane, resume_state)
         return self.lanes[lane]
 
-    def routed(self, keyed: Keyed) -> list[Keyed]:
-        """Deal a batch over the lanes, by the partition of each record; what is not published goes with the first."""
+    def outlets(self, keyed: Keyed) -> list[tuple[str, Packed]]:
+        """Deal a batch of a shard over the lanes of all processes, by the partition of each record.
+
+        What is only counted stays in this process, in the batch of its first lane.
+        """
         self.open()
         assert self._opened is not None
         outputs, (_, batch) = self._outputs, keyed
-        dealt: dict[int, list[Item]] = {self._mine[0]: []}
-        for item in batch.items:
-            lane = self._mine[0]
-            for event in published([item], outputs.topics):
-                count = self._opened.found[event.topic].partitions
-                chosen = partition_of(key_of(event.topic, event.record), count) % outputs.lanes
-                lane = chosen if chosen in self._mine or not event.topic.startswith("ops.") else lane
-            dealt.setdefault(lane, []).append(item)
-        return [(outputs.lane_name(lane), msgspec.structs.replace(batch, items=items)) for lane, items in dealt.items()]
+        own = self._mine[0]
+        dealt: dict[int, list[Item]] = {own: [item for item in batch.items if isinstance(item, Tally | Tick)]}
+        for event in published(batch.items, outputs.topics):
+            partitions = self._opened.found[event.topic].partitions
+            lane = partition_of(key_of(event.topic, event.record), partitions) % outputs.lanes
+            dealt.setdefault(lane, []).append(event)
+        names = {lane: outputs.lane_name(lane) for lane in dealt}
+        return [(names[lane], packed(Batch(items, batch.stamps, names[lane]))) for lane, items in dealt.items()]
 
 
 def _told(acked: Mapping[int, Callable[[str, int, int], None]], lane: int, topic: str, part: int, offset: int) -> None:

@@ -9,6 +9,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from operators.pulse import Pulse
 from schemas.items import Batch
+from schemas.parcels import Packed, unpacked
 
 
 class _Part(StatefulSourcePartition[Any, Any]):
@@ -66,14 +67,15 @@ class WatchedSource(FixedPartitionedSource[Any, Any]):
         return _Part(self._source.build_part(step_id, for_part, resume_state), self._pulse, self._prepare)
 
 
-class _Out(StatefulSinkPartition[Batch, Any]):
+class _Out(StatefulSinkPartition[Batch | Packed, Any]):
     def __init__(self, part: StatefulSinkPartition[Batch, Any], pulse: Pulse, take: Callable[[Batch], None]) -> None:
         self._part, self._pulse, self._take = part, pulse, take
 
-    def write_batch(self, values: list[Batch]) -> None:
-        self._part.write_batch(values)
+    def write_batch(self, values: list[Batch | Packed]) -> None:
+        batches = [value if isinstance(value, Batch) else unpacked(value) for value in values]
+        self._part.write_batch(batches)
         self._pulse.flowing = True
-        for batch in values:
+        for batch in batches:
             self._take(batch)
 
     def snapshot(self) -> Any:
@@ -83,8 +85,8 @@ class _Out(StatefulSinkPartition[Batch, Any]):
         self._part.close()
 
 
-class WatchedSink(FixedPartitionedSink[Batch, Any]):
-    """Hands on every batch, and tells `take` of it once it is written."""
+class WatchedSink(FixedPartitionedSink[Batch | Packed, Any]):
+    """Hands on every batch, also one that came as bytes, and tells `take` of it once it is written."""
 
     def __init__(self, sink: FixedPartitionedSink[Batch, Any], pulse: Pulse, take: Callable[[Batch], None]) -> None:
         self._sink, self._pulse, self._take = sink, pulse, take

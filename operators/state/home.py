@@ -15,7 +15,8 @@ from operators.state.recovery import Found, RecoveryFault, Row, clean, create, e
 from operators.state.rocks import FORMAT, RocksStore
 from operators.state.store import StateDamaged, StateFault, Token
 
-SHARD = "0"
+Chain = tuple[int, tuple[str, ...]]
+"""A step's number in the state, and the shards that it has."""
 _RECOVERY, _STARTS, _MARK = "recovery", "starts.json", "FORMAT"
 
 
@@ -40,14 +41,15 @@ class Home:
     Args:
         path: the directory.
         flow: name of the flow that lives there.
-        processes: how many share it; fixed for the life of the state.
+        processes: of how many processes with state of their own this is one; fixed for the life of the state.
+        shards: how many shards it holds; fixed, too.
 
     Raises:
         StateHeld, StateDamaged, ForeignState: nothing was changed.
     """
 
-    def __init__(self, path: Path, flow: str, *, processes: int = 1) -> None:
-        self.path, self.flow = path, flow
+    def __init__(self, path: Path, flow: str, *, processes: int = 1, shards: int = 1) -> None:
+        self.path, self.flow, self._shards = path, flow, shards
         self.lock = Lock(path)
         self._held: list[RocksStore] = []
         try:
@@ -72,7 +74,8 @@ class Home:
                     " part of itself. Restore it whole, or name another dir in [state]"
                 )
             fresh = mark.with_name(f"{_MARK}.new")
-            fresh.write_text(json.dumps({"format": FORMAT, "flow": self.flow, "processes": processes}) + "\n")
+            said = {"format": FORMAT, "flow": self.flow, "processes": processes, "shards": self._shards}
+            fresh.write_text(json.dumps(said) + "\n")
             fresh.replace(mark)
             return
         if found.get("format") != FORMAT:
@@ -83,6 +86,11 @@ class Home:
             raise ForeignState(
                 f"{self.path} was begun with --processes {found.get('processes')}, which is fixed for the life of the"
                 f" state; got {processes}"
+            )
+        if found.get("shards", 1) != self._shards:
+            raise ForeignState(
+                f"{self.path} was begun with shards = {found.get('shards', 1)} in [engine], which is fixed for the life"
+                f" of the state; got {self._shards}"
             )
 
     def begins(self) -> dict[str, int]:
@@ -98,11 +106,15 @@ class Home:
         starts, _ = self._starts()
         self._note(starts, ended=True)
 
-    def close(self) -> None:
-        """Let go of the state and the lock."""
+    def lend(self) -> None:
+        """Let go of the state, so that processes of ours may open it, and keep the lock."""
         for store in self._held:
             store.close()
         self._held.clear()
+
+    def close(self) -> None:
+        """Let go of the state and the lock."""
+        self.lend()
         self.lock.release()
 
     def _starts(self) -> tuple[dict[str, int], bool]:
@@ -117,13 +129,13 @@ class Home:
         fresh.write_text(json.dumps({"starts": starts, "ended": ended}) + "\n")
         fresh.replace(self.path / _STARTS)
 
-    def checked(self, steps: Mapping[str, int], ends: Collection[str]) -> Checked:
+    def checked(self, steps: Mapping[str, Chain], ends: Collection[str]) -> Checked:
         """The check before a start: deletes snapshots that never committed, compares tokens with their stores.
 
         The databases stay open until `close`, so the flow finds them read.
 
         Args:
-            steps: number in the state of every step of the flow, by step id.
+            steps: number in the state and shards of every step of the flow, by step id.
             ends: step ids of source and sink.
 
         Raises:
@@ -139,6 +151,24 @@ class Home:
         made = stores_of(self.path, self._held, read_only=False)
         compared(found, steps, ends, made, checked, present=has_state(self.path))
         return checked
+
+
+class Tenancy:
+    """A part in a directory that another process of ours holds, has checked, and notes starts and ends of."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def recovery(self) -> Path:
+        """The recovery store."""
+        return self.path / _RECOVERY
+
+    def ends(self) -> None:
+        """Whoever holds it notes that."""
+
+    def close(self) -> None:
+        """Whoever holds it lets go."""
 
 
 def mark_of(path: Path) -> dict[str, object] | None:
@@ -176,7 +206,7 @@ def stores_of(path: Path, held: list[RocksStore], *, read_only: bool) -> Callabl
     return made
 
 
-def examined(path: Path, steps: Mapping[str, int], ends: Collection[str]) -> Checked:
+def examined(path: Path, steps: Mapping[str, Chain], ends: Collection[str]) -> Checked:
     """The same check as a dry run: nothing is deleted, nothing is walked back. For a flow that is not running."""
     recovery = path / _RECOVERY
     if not recovery.exists():
@@ -196,7 +226,7 @@ def examined(path: Path, steps: Mapping[str, int], ends: Collection[str]) -> Che
 
 def compared(
     found: Found,
-    steps: Mapping[str, int],
+    steps: Mapping[str, Chain],
     ends: Collection[str],
     made: Callable[[int], RocksStore],
     checked: Checked,
@@ -210,7 +240,17 @@ def compared(
             f"the recovery store holds state of {', '.join(unknown)}, which this flow does not have: it belongs to"
             " another flow or another version. Restore state and recovery store together, or run that version"
         )
-    rows = {row.step_id: row for row in found.rows if row.step_id in steps}
+    strange = sorted(
+        f"{row.step_id}, key {row.key}"
+        for row in found.rows
+        if row.step_id in steps and row.key not in steps[row.step_id][1]
+    )
+    if strange:
+        raise RecoveryFault(
+            f"the recovery store holds state of {'; '.join(strange)}, a shard that this flow does not have: restore"
+            " state and recovery store together"
+        )
+    rows = {(row.step_id, row.key): row for row in found.rows if row.step_id in steps}
     if not present:
         if any(_token(row)[2] for row in rows.values()):
             raise RecoveryFault(
@@ -218,28 +258,30 @@ def compared(
                 " store together"
             )
         return
-    for step_id, number in steps.items():
-        row = rows.get(step_id)
-        token = None if row is None else _token(row)
-        store = made(number)
-        store.claim(token)
-        at, back = store.stands(SHARD)
-        if row is None and at > 1:  # a crash in the first epoch that touched the step leaves one commit
-            raise RecoveryFault(
-                f"the state of {step_id} stands at commit {at} and the recovery store knows nothing of it: restore"
-                " state and recovery store together"
-            )
-        checked.tokens[step_id] = at - back
-        checked.back[step_id] = back
+    for step_id, (number, shards) in steps.items():
+        for shard in shards:
+            row = rows.get((step_id, shard))
+            token = None if row is None else _token(row)
+            store = made(number)
+            store.claim(token)
+            at, back = store.stands(shard)
+            where = step_id if len(shards) == 1 else f"{step_id} {shard}"
+            if row is None and at > 1:  # a crash in the first epoch that touched the step leaves one commit
+                raise RecoveryFault(
+                    f"the state of {where} stands at commit {at} and the recovery store knows nothing of it: restore"
+                    " state and recovery store together"
+                )
+            checked.tokens[where] = at - back
+            checked.back[where] = back
 
 
 def _token(row: Row) -> Token:
     value = row.value
     if (
-        row.key != SHARD
-        or not isinstance(value, tuple)
+        not isinstance(value, tuple)
         or len(value) != 3
-        or not (isinstance(value[0], str) and isinstance(value[1], bytes) and isinstance(value[2], int))
+        or value[0] != row.key
+        or not (isinstance(value[1], bytes) and isinstance(value[2], int))
     ):
         raise RecoveryFault(
             f"the recovery store holds no token of this program under {row.step_id}, key {row.key}: restore state and"

@@ -25,6 +25,7 @@ from operators.connectors.sink import GuardedSink
 from operators.connectors.tails import ForeignWriter, OutputChanged, TailGone
 from schemas.items import Batch
 from schemas.keys import partition_of
+from schemas.parcels import unpacked
 from tests.broker.saying import (
     Life,
     batch,
@@ -421,9 +422,9 @@ def test_lanes_share_the_partitions_and_a_batch_is_dealt_over_them(broker, prefi
         assert sink.list_parts() == ["out-00", "out-01"]
         lanes = {name: sink.build_part("store.records", name, None) for name in sink.list_parts()}
         for number in range(20):
-            for name, part in sink.routed(("0", batch(number))):
+            for name, part in sink.outlets(("0", batch(number))):
                 assert sink.part_fn(name) == int(name[-2:])
-                lanes[name].write_batch([part])
+                lanes[name].write_batch([unpacked(part)])
         for lane in lanes.values():
             lane.snapshot()
             assert lane.guard.pending == 0

@@ -25,6 +25,7 @@ from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import StateAhead, StateBehind, StateDamaged, StateFault, StateForked
 
 STEPS = {"f.a": 0, "f.b": 1}
+CHAINS = {name: (number, ("0",)) for name, number in STEPS.items()}
 ENDS = ("f.in", "f.out-a", "f.out-b")
 PART = "part-0.sqlite3"
 
@@ -163,7 +164,7 @@ def start(path):
     """The check of a start, and let go."""
     home = Home(path, "f")
     try:
-        return home.checked(STEPS, ENDS)
+        return home.checked(CHAINS, ENDS)
     finally:
         home.close()
 
@@ -188,7 +189,7 @@ class TestStaleSnapshots:
         runs(path, b"ex-zero!", "a", Crash)
         before = snapshots(path)
         half_committed(path, "f.b", 2, None, b"ex-zero!")
-        dry = examined(path, STEPS, ENDS)
+        dry = examined(path, CHAINS, ENDS)
         assert (dry.removed, dry.back["f.b"]) == (1, 1)
         found = start(path)
         assert (found.removed, found.back, found.resume_epoch) == (1, {"f.a": 0, "f.b": 1}, 2)
@@ -269,7 +270,7 @@ class TestWhole:
     def test_the_dry_run_changes_nothing(self, lived):
         before = snapshots(lived)
         half_committed(lived, "f.b", 99, examined_token(lived, "f.b"), b"ex-zero!")
-        assert examined(lived, STEPS, ENDS).removed == 1
+        assert examined(lived, CHAINS, ENDS).removed == 1
         assert snapshots(lived) == before | {("f.b", 99)}
         assert clean(lived / "recovery")[1] == 1
         assert snapshots(lived) == before
@@ -321,7 +322,7 @@ class TestHalves:
         with pytest.raises(RecoveryFault, match="missing"):
             start(lived)
         with pytest.raises(RecoveryFault, match="missing"):
-            examined(lived, STEPS, ENDS)
+            examined(lived, CHAINS, ENDS)
 
     def test_the_recovery_store_was_made_anew(self, lived):
         (lived / "recovery" / PART).unlink()
@@ -364,7 +365,7 @@ class TestHalves:
     def test_a_step_nobody_knows(self, lived):
         home = Home(lived, "f")
         with pytest.raises(RecoveryFault, match=r"f\.b"):
-            home.checked({"f.a": 0}, ENDS)
+            home.checked({"f.a": (0, ("0",))}, ENDS)
         home.close()
 
     def test_a_step_whose_rows_are_gone(self, lived):
@@ -417,9 +418,14 @@ class TestOwner:
 
 
 def test_step_ids_are_those_of_the_golden_file():
-    from flows.ports import FLOW_STEPS, end_ids, step_numbers
+    from flows.ports import FLOW_STEPS, chains, end_ids
 
     golden = (Path(__file__).parents[1] / "golden" / "step_ids.txt").read_text().split("\n")[:-1]
-    shipped = [f"{name} {number}" for flow in FLOW_STEPS for name, number in step_numbers(flow).items()]
+    found = [*((flow, 1) for flow in FLOW_STEPS), ("activation", 8)]
+    shipped = [
+        " ".join((name, str(number), *(shards if shards != ("0",) else ())))
+        for of in found
+        for name, (number, shards) in chains(*of).items()
+    ]
     shipped += [name for flow in FLOW_STEPS for name in end_ids(flow)]
     assert shipped == golden
