@@ -3,6 +3,7 @@
 `--json` goes to stdout and nothing else does; everything else goes to stderr.
 """
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -191,11 +192,14 @@ def run(
 
     Example: footfall run store --config footfall.toml
     """
+    gc.disable()  # what modules make stays: the collector would walk it again and again
     from flows.joining import kafka
     from flows.run import Start
     from flows.run import run as begin
     from flows.supervise import supervise
 
+    gc.freeze()
+    gc.enable()
     start = Start(
         flow=flow.value,
         config=config,

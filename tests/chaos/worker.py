@@ -6,6 +6,7 @@ A mutant is a bug put back. None of them may pass the kill loop, or the built st
 """
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -123,6 +124,7 @@ def main() -> int:
     ask.add_argument("--mutant", choices=sorted(MUTANTS))
     ask.add_argument("--die", help="place:n, such as after-commit:12")
     asked = ask.parse_args()
+    gc.freeze()  # as the command does with what it has imported
     if asked.die:
         _dies(asked.die)
     if asked.mutant:
