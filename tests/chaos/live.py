@@ -64,6 +64,8 @@ class Bench:
     def __init__(self, folder: Path, *, seed: int, minutes: float) -> None:
         self.folder = folder
         self._seed, self._minutes = seed, minutes
+        self.calm: dict[tuple[int, int, int, int], Any] = {}
+        """What undisturbed runs over a crowd came to, for rows that share them."""
         self.kafka = Kafka(folder / "kafka", extra=KEPT)
         self.registry = Registry(folder / "registry")
 
