@@ -44,10 +44,20 @@ def journal(**bound: Any) -> Log:
 
 
 def cause(error: BaseException) -> BaseException:
-    """The first thing that went wrong: the engine wraps an error once a layer."""
-    while (below := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
+    """What went wrong, out of the layers that the engine and we wrap around it: in our words, or else the first of all.
+
+    Where a library's error is the cause of one of ours, ours says what to do about it.
+    """
+    while not _ours(error):
+        below = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if below is None:
+            break
         error = below
     return error
+
+
+def _ours(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in {"flows", "operators", "schemas"}
 
 
 def told(error: BaseException) -> str:
@@ -56,7 +66,7 @@ def told(error: BaseException) -> str:
     name, text = type(first).__name__, " ".join(str(first).split())
     if isinstance(first, OSError):
         return f"{name}: {first.strerror or text}{f': {first.filename}' if first.filename else ''}"
-    if type(first).__module__.partition(".")[0] in {"flows", "operators", "schemas", "sqlite3", "cimpl"}:
+    if _ours(first) or type(first).__module__ in {"sqlite3", "cimpl"}:
         return f"{name}: {text}"
     at = first.__traceback__
     while at is not None and at.tb_next is not None:

@@ -140,6 +140,9 @@ def wrapped(error):
 def test_a_cause_is_told_without_anybodys_data():
     assert told(wrapped(StateBehind("the state of shard 0 was lost"))) == "StateBehind: the state of shard 0 was lost"
     assert told(wrapped(OSError(28, "No space left on device", "/state"))) == "OSError: No space left on device: /state"
+    away = StateBehind("the state lies on a disk that does not answer")
+    away.__cause__ = OSError(5, "Input/output error")
+    assert told(wrapped(away)) == f"StateBehind: {away}", "our words, where there are some, and not a library's"
     secret = told(wrapped(KeyError("loyalty:ana-card")))
     assert secret.startswith("KeyError in test_health.py, line ")
     assert "ana" not in secret

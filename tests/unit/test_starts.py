@@ -1,0 +1,80 @@
+"""What a start must not import: each of these was once a tenth of a start or more, and none of them is needed for it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.simulate import write_directory
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = """
+[pseudonym]
+key_file = ".key"
+[kafka]
+bootstrap = "127.0.0.1:1"
+wait = "1s"
+[registry]
+url = "http://127.0.0.1:1"
+[state]
+backend = "rocksdb"
+[metrics]
+listen = "127.0.0.1:0"
+"""
+NEVER = {
+    "lightgbm": "a model is served through the C interface",
+    "scipy": "comes with the Python side of LightGBM",
+    "rapidfuzz": "spells what is wrong; a start has nothing wrong",
+    "confluent_kafka.schema_registry": "the registry is asked over the standard library's client",
+    "structlog": "a log has three levels and one form",
+    "flows.simulate": "makes days",
+    "flows.train": "makes models",
+}
+OF_A_WORKER = {
+    "rich": "draws for people",
+    "flows.demo": "another verb",
+    "flows.doctor": "another verb",
+}
+OF_FILES = {"confluent_kafka": "a replay needs no broker"}
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("day")
+    write_directory(folder, seed=5, minutes=1)
+    (folder / ".key").write_text("a key for a start")
+    (folder / "footfall.toml").write_text(SETTINGS)
+    return folder
+
+
+def imported(*words):
+    """Names of all modules that the command imported, and what else it said."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "flows.cli", *map(str, words)],
+        capture_output=True, text=True, timeout=120, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    lines = done.stderr.splitlines()
+    names = {found[1] for line in lines if (found := re.match(r"import time: +\d+ \| +\d+ \| +(\S+)$", line))}
+    return names, "\n".join(line for line in lines if not line.startswith("import time:"))
+
+
+def named(names, barred):
+    """Which of the barred are there, each with why it need not be."""
+    return {one: why for one, why in barred.items() if any(name == one or name.startswith(f"{one}.") for name in names)}
+
+
+def test_a_worker_that_waits_for_its_broker_has_imported_nothing_heavy(day):
+    names, said = imported("run", "store", "--config", day / "footfall.toml")
+    assert "BrokerAway: 127.0.0.1:1: the broker does not answer" in said, "the start did not come as far as the broker"
+    assert {"flows.run", "confluent_kafka", "operators.connectors.registry", "liquid", "numpy"} <= names
+    assert named(names, NEVER | OF_A_WORKER) == {}
+
+
+def test_a_replay_has_imported_nothing_heavy(day, tmp_path):
+    names, said = imported("replay", "--in", day, "--out", tmp_path / "out")
+    assert "summary.json holds the digests" in said
+    assert "flows.store" in names
+    assert named(names, NEVER | OF_FILES) == {}
