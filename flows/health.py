@@ -22,6 +22,8 @@ _SECONDS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.
 _SHARES = tuple(tenth / 10 for tenth in range(1, 11))
 Lag = Callable[[], Mapping[tuple[str, int], int]]
 """Messages behind the end by topic and partition."""
+Age = Callable[[], Mapping[tuple[str, int], float]]
+"""Seconds since the next row was appended, by topic and partition."""
 Counts = Callable[[], Mapping[tuple[str, str], int]]
 """What the sink counted so far, by what and topic."""
 _GUARDED = {"suppressed": "actions_deduplicated", "orphaned": "actions_orphaned", "refused": "records_refused"}
@@ -59,12 +61,14 @@ class Meters:
         self._rolled = self._counter("state_rollbacks", "Commits walked back at the start")
         self.resumed = 0.0
         self._lag_of: Lag = dict
+        self._age_of: Age = dict
         self._counts_of: Counts = dict
         self._guarded = {
             what: self._gauge(f"{name}_total", "Outputs found on their topics, not said again, not writable", "topic")
             for what, name in _GUARDED.items()
         }
         self._lag = self._gauge("input_lag_events", "Messages behind the end", "topic")
+        self._age = self._gauge("input_lag_seconds", "Since the oldest row that is held back was appended", "topic")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"footfall_{name}", meaning, labels, registry=self.registry)
@@ -81,10 +85,10 @@ class Meters:
             self._starts.labels(cause).inc(count)
         self._rolled.inc(rolled_back)
 
-    def watch(self, *, dirty: Callable[[], int], lag: Lag = dict, counts: Counts = dict) -> None:
+    def watch(self, *, dirty: Callable[[], int], lag: Lag = dict, age: Age = dict, counts: Counts = dict) -> None:
         """Where the figures come from that are asked for at each scrape."""
         self._dirty.set_function(dirty)
-        self._lag_of, self._counts_of = lag, counts
+        self._lag_of, self._age_of, self._counts_of = lag, age, counts
 
     def opened(self, seconds: float) -> None:
         """The first batch came out, so long after the start of the process."""
@@ -125,6 +129,11 @@ class Meters:
             behind[topic] = behind.get(topic, 0) + count
         for topic, count in behind.items():
             self._lag.labels(topic).set(count)
+        ages: dict[str, float] = {}
+        for (topic, _), seconds in self._age_of().items():
+            ages[topic] = max(ages.get(topic, 0.0), seconds)
+        for topic, seconds in ages.items():
+            self._age.labels(topic).set(seconds)
         for (what, topic), count in self._counts_of().items():
             if what in self._guarded:
                 self._guarded[what].labels(topic).set(count)

@@ -136,6 +136,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
         source=source,
         sink=sink,
         lag=lambda: dict(source.counters.lag),
+        age=lambda: dict(source.counters.age),
         counts=lambda: _counted(sink),
         answered=lambda: schemas.answered,
         unknown=lambda: schemas.unknown,

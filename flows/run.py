@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from flows.activation import activation_on_shards
 from flows.causes import Log, journal, told
 from flows.deployment import Deployment
-from flows.health import Counts, Lag, Meters, Server
+from flows.health import Age, Counts, Lag, Meters, Server
 from flows.ports import Ports, chains, end_ids, home_of, key_of, set_aside, shards_of, state_figures, stores
 from flows.replay import FLOWS
 from flows.scraped import Scraped
@@ -73,6 +73,7 @@ class Joined:
     source: FixedPartitionedSource[Any, Any]
     sink: FixedPartitionedSink[Any, Any]
     lag: Lag = dict
+    age: Age = dict
     counts: Counts = dict
     answered: Callable[[], bool] = lambda: True
     unknown: Callable[[], int] = lambda: 0
@@ -210,7 +211,7 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
         log.info("drained", epochs=0)
         return 0
     seen: list[EpochStore] = []
-    meters.watch(dirty=lambda: sum(store.dirty for store in seen), lag=joined.lag, counts=joined.counts)
+    meters.watch(dirty=lambda: sum(store.dirty for store in seen), lag=joined.lag, age=joined.age, counts=joined.counts)
     meters.registry.register(_scraped(joined, home))
 
     def take(batch: Batch) -> None:

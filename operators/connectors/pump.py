@@ -235,6 +235,7 @@ class Pump:
         for part in self._parts.values():
             high = part.end if part.at_end else max(self._high(part), part.end)
             self.counters.lag[part.topic, part.partition] = max(0, high - part.next)
+            self.counters.age[part.topic, part.partition] = now / 1e6 - part.queue[0][0] / 1e3 if part.queue else 0.0
 
     def _commit(self) -> None:
         """Tell outside tools how far we are; nobody reads it back here."""
