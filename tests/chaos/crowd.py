@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from flows.simulate import EXAMPLE, copy_example
 from schemas import ids
@@ -244,10 +245,14 @@ class Crowd:
         for number, zone in enumerate(("offers", "shoes")):
             entered = at - phase * WAVE_US
             visit, when = ids.visit(SITE, subject, zone, entered), at + number
-            head = {"event_time": when, "ingest_time": when, "site_id": SITE, "source_id": "presence"}
-            place = {"visit_id": visit, "subject_id": subject, "zone_id": zone, "zone_revision": 0}
+            head: dict[str, Any] = {"event_time": when, "ingest_time": when, "site_id": SITE, "source_id": "presence"}
+            place: dict[str, Any] = {"visit_id": visit, "subject_id": subject, "zone_id": zone, "zone_revision": 0}
             if phase == 1:
-                reached = {"entered_at": entered, "reached_at": entered + THRESHOLD_US, "fired_at": when}
+                reached: dict[str, Any] = {
+                    "entered_at": entered,
+                    "reached_at": entered + THRESHOLD_US,
+                    "fired_at": when,
+                }
                 dwelt = DwellReached(
                     event_id=ids.dwell(visit, THRESHOLD_US), **head, **place, **reached, threshold_us=THRESHOLD_US,
                     last_fix_at=when, fix_count=90, quality=1.0,

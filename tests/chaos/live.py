@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
@@ -89,7 +89,7 @@ class Bench:
 class Shop:
     """Topics of one run, its feeder, its processes and its outputs."""
 
-    def __init__(self, bench: Bench, name: str, *, epoch: str = "500ms") -> None:
+    def __init__(self, bench: Bench, name: str, *, epoch: str = "200ms") -> None:
         self.bench, self.prefix, self._epoch = bench, f"{name}.", epoch
         self.day = bench.day
         self.state = bench.folder / f"{name}-state"
@@ -113,14 +113,32 @@ class Shop:
         )  # fmt: skip
         return config
 
-    def feed(self, rate: float | None) -> "Feeder":
-        """Say the day: what stands at once, then what happens, so many rows a second."""
+    def feed(self) -> "Feeder":
+        """Say the whole day: what stands first, then what happens."""
         feeder = Feeder(self)
         feeder.send(self.day.standing)
         feeder.flush()
-        feeder.rate = rate
-        feeder.start()
+        feeder.send(self.day.happening)
+        feeder.flush()
         return feeder
+
+    def waiting(self) -> int:
+        """Rows that were said and are not durable yet, as the flow has told its consumer group."""
+        asker = Consumer(
+            {"bootstrap.servers": self.bench.kafka.bootstrap, "group.id": "footfall.store", "log_level": 0}
+        )
+        places = [TopicPartition(self.prefix + topic, part) for topic in READ for part in range(PARTITIONS)]
+        told = asker.committed(places, timeout=30)
+        asker.close()
+        return self.day.events - sum(max(0, place.offset) for place in told)
+
+    def gained(self, share: float, process: "Footfall") -> None:
+        """Wait until that share of the day is durable: disturbances are spread over it, however slow the machine is."""
+        limit = time.monotonic() + LIMIT_S
+        while process.child.poll() is None and time.monotonic() < limit:
+            if self.waiting() <= self.day.events * (1 - share):
+                return
+            process.ends_within(0.2)
 
     def message(self, topic: str, record: AnyRecord) -> tuple[str, bytes, bytes, int]:
         """A record as its producer says it."""
@@ -190,23 +208,18 @@ def read(broker: str, prefix: str) -> Iterator[tuple[str, str, int]]:
         consumer.close()
 
 
-class Feeder(Thread):
-    """Says what happens in the shop, in order, at a rate; through a broker that is away it waits."""
-
-    rate: float | None = None
+class Feeder:
+    """Says what happens in the shop, in order."""
 
     def __init__(self, shop: Shop) -> None:
-        super().__init__(daemon=True, name="feeder")
         self._shop = shop
-        self._stop_asked = Event()
         self.rows = shop.day.events
         self.sent = 0
         self.failed: list[str] = []
         self._producer = Producer(
             {
                 "bootstrap.servers": shop.bench.kafka.bootstrap, "log_level": 0, "enable.idempotence": True,
-                "linger.ms": 5, "compression.type": "lz4", "delivery.timeout.ms": 1_800_000,
-                "queue.buffering.max.messages": 1_000_000, "reconnect.backoff.max.ms": 500,
+                "linger.ms": 5, "compression.type": "lz4", "queue.buffering.max.messages": 1_000_000,
             }
         )  # fmt: skip
 
@@ -225,26 +238,7 @@ class Feeder(Thread):
     def flush(self) -> None:
         """Wait until all that was said is on the broker."""
         while self._producer.flush(1):
-            if self._stop_asked.is_set():
-                return
-
-    def run(self) -> None:
-        rows, began, size = self._shop.day.happening, time.monotonic(), 200
-        done = 0
-        while done < len(rows) and not self._stop_asked.is_set():
-            allowed = len(rows) if self.rate is None else int((time.monotonic() - began) * self.rate)
-            upto = min(done + size, allowed, len(rows))
-            if upto <= done:
-                time.sleep(0.01)
-                continue
-            self.send(rows[done:upto])
-            done = upto
-        self.flush()
-
-    def end(self) -> None:
-        """Say no more."""
-        self._stop_asked.set()
-        self.join()
+            pass
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -286,10 +280,10 @@ class Footfall(Process):
         return self.figure("footfall_input_lag_events")
 
     def caught_up(self, feeder: Feeder, *, calm_s: float = 1.0) -> bool:
-        """Wait until the feeder has said all and it is read; false where the process ended."""
+        """Wait until all that was said is read; false where the process ended."""
         limit, calm = time.monotonic() + LIMIT_S + feeder.rows / SLOWEST, 0.0
         while time.monotonic() < limit and self.child.poll() is None:
-            if not feeder.is_alive() and self.lag() == 0:
+            if self.lag() == 0:
                 calm = calm or time.monotonic()
                 if time.monotonic() - calm > calm_s:
                     return True

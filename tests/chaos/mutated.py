@@ -10,6 +10,7 @@ from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from flows import cli, joining, supervise
+from flows.run import Start
 from operators.connectors.files import published
 from operators.connectors.guard import Guard
 from operators.connectors.outputs import Outputs
@@ -76,7 +77,7 @@ def _also_below(name: str) -> None:
     """The children of a supervisor have the bug too."""
     command_of = supervise.command_of
 
-    def mutated(start: supervise.Start, process: int) -> list[str]:
+    def mutated(start: Start, process: int) -> list[str]:
         python, _, _, *words = command_of(start, process)
         return [python, "-m", "tests.chaos.mutated", name, *words]
 

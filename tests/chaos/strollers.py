@@ -8,6 +8,7 @@ it, both ended by silence; whoever stands in the offers for 58 seconds has dwelt
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from schemas import ids
 from schemas.keys import key_of, partition_of
@@ -76,7 +77,7 @@ class Strollers:
 
     def _reading(self, person: int, zone: str, at: int, second: int) -> Position:
         x, y = PLACES[zone]
-        head = {"event_time": at, "ingest_time": at + 50_000, "site_id": SITE}
+        head: dict[str, Any] = {"event_time": at, "ingest_time": at + 50_000, "site_id": SITE}
         reading = Position(
             **head, subject_id=self._subjects[person], tech="UWB", seq=second, x_m=x + 0.1 * (second % 2), y_m=y,
             floor=0.0, accuracy_m=0.3,
