@@ -17,6 +17,7 @@ NAMES = """
     state_keys state_bytes state_rollbacks_total
     disk_free_bytes model_info campaigns_info schema_unknown_total registry_up score
 """
+UNKNOWN = 'footfall_dead_letters_total{reason="UNKNOWN_SCHEMA",stage="DECODE"}'
 
 
 def series(page):
@@ -26,6 +27,19 @@ def series(page):
             name, _, told = line.rpartition(" ")
             found[name] = float(told)
     return found
+
+
+def lacking(found):
+    """What the page does not say yet."""
+    told = "\n".join(found)
+    missing = [name for name in NAMES.split() if f"footfall_{name}" not in told]
+    least = {
+        'footfall_state_keys{shard="0"}': 10, 'footfall_state_bytes{shard="0"}': 1_000, UNKNOWN: 1,
+        "footfall_timer_lateness_seconds_count": 10, "footfall_epoch_stall_seconds_count": 3,
+    }  # fmt: skip
+    missing += [name for name, count in least.items() if found.get(name, 0) < count]
+    # the day of the simulated shop is to come, so the watermark may stand ahead of the clock
+    return missing + ["watermark"] * math.isnan(found["footfall_watermark_lag_seconds"])
 
 
 def test_a_shop_tells_of_its_time_its_state_and_its_disk(tmp_path, broker, registry, prefix):
@@ -41,23 +55,14 @@ def test_a_shop_tells_of_its_time_its_state_and_its_disk(tmp_path, broker, regis
     producer.produce(prefix + "web.event", b"\x00" + (1 << 30).to_bytes(4, "big") + b"x", partition=0)
     assert producer.flush(30) == 0
     limit = time.monotonic() + LIMIT_S
-    while True:
-        found = series(asked(port, "/metrics")[1])
-        if found["footfall_schema_unknown_total"] == 1 and found["footfall_epoch_stall_seconds_count"] > 2:
-            break
-        assert time.monotonic() < limit
+    while missing := lacking(found := series(asked(port, "/metrics")[1])):
+        assert time.monotonic() < limit, missing
         time.sleep(0.1)
     process.terminate()
     _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, err
-    told = "\n".join(found)
-    assert not [name for name in NAMES.split() if f"footfall_{name}" not in told]
     assert len(found) < MOST_SERIES
-    assert found['footfall_state_keys{shard="0"}'] > 10
-    assert found['footfall_state_bytes{shard="0"}'] > 1_000
     assert found['footfall_disk_free_bytes{volume="state"}'] > 0
     assert found['footfall_disk_free_bytes{volume="recovery"}'] > 0
     assert found["footfall_registry_up"] == 1
-    assert not math.isnan(found["footfall_watermark_lag_seconds"])  # of a day to come: below zero
-    assert found["footfall_timer_lateness_seconds_count"] > 10
-    assert 'footfall_dead_letters_total{reason="UNKNOWN_SCHEMA",stage="DECODE"}' in found
+    assert found["footfall_schema_unknown_total"] == 1
