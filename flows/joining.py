@@ -141,7 +141,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
         answered=lambda: schemas.answered,
         unknown=lambda: schemas.unknown,
         prepare=lambda found: _resolved(found, schemas, pulse, log),
-        returns=None if shards == 1 else Returns(own, stop=pulse.stop),
+        returns=None if shards == 1 else Returns(tuple(range(own, shards, count)), stop=pulse.stop),
         outlets=sink.outlets,
     )
 

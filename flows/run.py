@@ -174,6 +174,11 @@ def run(start: Start, join: Join) -> int:
         raise
     except Exception as error:
         log.critical("stopped", cause=told(error))
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # the engine's own, which is no Exception
+            raise
+        peer = "another process that shares the shards has ended, or " if PEERS in os.environ else ""
+        log.critical("stopped", cause=f"{peer}the engine failed: {told(error)}")
     finally:
         server.close()
         home.close()

@@ -78,7 +78,7 @@ def until(process, event):
         said.append(line)
         if line.startswith("{") and json.loads(line)["event"] == event:
             return json.loads(line)
-    raise AssertionError(f"{event} was never said: {''.join(said[-5:])}")
+    raise AssertionError(f"{event} was never said: {''.join(said[-60:])}")
 
 
 def prepared(folder):
@@ -113,7 +113,7 @@ def feed(broker, prefix, ids, rows):
     return sent
 
 
-def told(broker, prefix, topic):
+def told(broker, prefix, topic, partitions=PARTITIONS):
     """Event ids on an output topic."""
     consumer = Consumer(
         {
@@ -121,10 +121,10 @@ def told(broker, prefix, topic):
             "enable.partition.eof": True, "log_level": 0,
         }
     )  # fmt: skip
-    consumer.assign([TopicPartition(prefix + topic, part, 0) for part in range(PARTITIONS)])
+    consumer.assign([TopicPartition(prefix + topic, part, 0) for part in range(partitions)])
     found, ends = Counter(), 0
     limit = time.monotonic() + LIMIT_S
-    while ends < PARTITIONS and time.monotonic() < limit:
+    while ends < partitions and time.monotonic() < limit:
         message = consumer.poll(1)
         if message is None:
             continue

@@ -64,7 +64,8 @@ class Shards:
         self.door = Door(self.made, self.front, self.tokens[0])
         self.home_tables = opened(self.front, 8, self.tokens[1][0])
         self.homes = self.made.homes(self.home_tables)
-        self.ways = Returns(0, stop=Flag())
+        self.ways = Returns(tuple(range(8)), stop=Flag())
+        self.parts = [self.ways.build_part("", name, None) for name in self.ways.list_parts()]
         tokens = enumerate(self.tokens[2])
         self.tables = [opened(self.memories[n], 5, token, SHARDS[n]) for n, token in tokens]
         self.shards = [self.made.residence(self.ways)(tables) for tables in self.tables]
@@ -89,11 +90,13 @@ class Shards:
         return out
 
     def hand_on(self) -> None:
-        for shard, parcel in self.ways.take():
-            self.queues[SHARDS.index(shard)].append(parcel)
+        for part in self.parts:
+            for shard, parcel in part.next_batch():
+                self.queues[SHARDS.index(shard)].append(parcel)
 
     def commit(self) -> list[Item]:
-        self.ways.closes()
+        for part in self.parts:
+            part.snapshot()
         out: list[Item] = []
         while any(self.queues):
             for number, queue in enumerate(self.queues):
