@@ -177,7 +177,8 @@ def _topics(settings: Settings, base: Path, flow: str, config: Path, insecure: b
 
 
 def _clock(settings: Settings, base: Path) -> str:
-    found = apart(ports.registry(settings, base).url)
+    reached = ports.registry(settings, base)
+    found = apart(reached.url, reached.ca_file)
     if found is None:
         return "the registry says no time to compare with"
     if abs(found) > _SKEW_S:

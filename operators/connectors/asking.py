@@ -19,6 +19,10 @@ class Unanswered(Exception):
     """No answer within the time limit, or a connection that was refused or cut off."""
 
 
+class Untrusted(Exception):
+    """Who answers shows a certificate that nobody we trust vouches for, or that is not for this address."""
+
+
 class NoJson(Exception):
     """An answer of this status that is no JSON."""
 
@@ -59,11 +63,14 @@ class Asking:
         """Ask once; answers the status and what was said.
 
         Raises:
-            Unanswered, NoJson: with what happened. Whether the server did what it was asked is not known.
+            Unanswered, Untrusted, NoJson: with what happened. Whether the server did what it was asked is not known.
         """
         kept = self._connection.sock is not None
         try:
             status, said = self._asked(method, path, body)
+        except ssl.SSLCertVerificationError as error:
+            self._connection.close()
+            raise Untrusted(error.verify_message) from error
         except (OSError, HTTPException) as cut:
             self._connection.close()
             if not kept or isinstance(cut, TimeoutError):

@@ -11,7 +11,7 @@ from time import sleep
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from operators.connectors.asking import Asking, NoJson, Unanswered
+from operators.connectors.asking import Asking, NoJson, Unanswered, Untrusted
 from operators.connectors.clock import monotonic
 
 LEVEL = "FULL_TRANSITIVE"
@@ -82,6 +82,10 @@ class Registry:
             status, said = self._asking(method, path, body)
         except Unanswered as error:
             raise RegistryAway(f"{self._url}: the registry does not answer: {error}") from error
+        except Untrusted as error:
+            raise RegistryRefused(
+                f"{self._url}: its certificate is not trusted: {error}; check url and ca_file in [registry]"
+            ) from error
         except NoJson as error:
             raise self._other(str(error), error.status) from error
         if 200 <= status < 300:

@@ -205,5 +205,5 @@ def behind_tls(folder):
 def test_who_vouches_for_the_server_is_in_the_file_and_nobody_else(tmp_path):
     with behind_tls(tmp_path) as server:
         assert at(server, ca_file=tmp_path / "ca.pem").schema(11) == RECORD
-        with pytest.raises(RegistryAway, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(RegistryRefused, match="is not trusted: self-signed certificate; check url and ca_file"):
             at(server).schema(11)
