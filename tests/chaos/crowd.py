@@ -5,7 +5,7 @@ whatever must come after something else comes in a later wave, and a wave is sai
 Within a wave the rows of one person that touch each other have one topic and one key, which keep their order.
 
 A person has a card (`loyalty:`), a phone (`device:`) and a tag, tied to the card by asserted links. People are dealt into
-cohorts that walk the same eight phases, one after the other: enter, dwell, leave, stay, web, till, papers, web.
+cohorts that walk the same five phases, one after the other: enter, dwell, leave, buy, papers.
 Papers are new tiers, refused and granted consents, and links by which two persons with profiles become one; from then
 on the two act in turns.
 """
@@ -31,7 +31,8 @@ TOKEN = tokens(KEY, 1, remembered=1 << 18)
 SITE = "mad-01"
 SECOND = 1_000_000
 WAVE_US = 120 * SECOND
-PHASES = 8
+PHASES = 5
+ENTER, DWELL, LEAVE, BUY, PAPERS = range(PHASES)
 SETUP = 2
 """Waves before the first phase: customers, then their consents and what is theirs."""
 THRESHOLD_US = 45 * SECOND
@@ -45,12 +46,12 @@ CAMPAIGNS = {
     "linger": """\
 campaign: linger
 owner: chaos
-about: Somebody stays; at most once in twenty minutes
+about: Somebody stays; at most once in a quarter of an hour
 when: {dwell: {zone: offers, at_least: 45s}}
 guard:
   identity: confirmed
   consent: [personalisation, in_store_location]
-  caps: {this: 1 per 20m}
+  caps: {this: 1 per 15m}
 do:
   - {channel: task, template: word, ttl: 60s}
 """,
@@ -163,15 +164,15 @@ class Crowd:
     # What one person does.
 
     def _acts(self, person: int, cycle: int, phase: int, at: int, draw: random.Random) -> Iterator[Row]:
-        if phase == 6:
+        if phase == PAPERS:
             yield from self._papers(person, cycle, at, draw)
         elif not self._rests(person, cycle):
-            if phase in {4, 7}:
-                yield from self._web(person, cycle, phase, at, draw)
-            elif phase == 5:
-                yield at, "pos.receipt", self._receipt(person, cycle, at)
-            else:
-                yield from self._stays(person, cycle, phase, at)
+            if phase != BUY:
+                yield from self._stays(person, phase, at)
+            if phase in {LEAVE, BUY}:
+                yield from self._web(person, cycle, phase, at + SECOND // 100, draw)
+            if phase == BUY:
+                yield at + SECOND // 50, "pos.receipt", self._receipt(person, cycle, at + SECOND // 50)
 
     def _rests(self, person: int, cycle: int) -> bool:
         """Of two who have become one, one acts in even cycles, the other in odd ones."""
@@ -216,7 +217,7 @@ class Crowd:
             yield at, "consent.record", self._consent(person, at, granted=draw.random() < 0.5)
 
     def _web(self, person: int, cycle: int, phase: int, at: int, draw: random.Random) -> Iterator[Row]:
-        added = set(draw.sample(range(self.web), 2)) if phase == 4 else set()
+        added = set(draw.sample(range(self.web), 2)) if phase == BUY else set()
         for number in range(self.web):
             when = at + 10 * number
             yield (
@@ -240,14 +241,14 @@ class Crowd:
             identifiers=[card(person)], currency="EUR", total_minor=990, lines=[line],
         )  # fmt: skip
 
-    def _stays(self, person: int, cycle: int, phase: int, at: int) -> Iterator[Row]:
+    def _stays(self, person: int, phase: int, at: int) -> Iterator[Row]:
         subject = TOKEN(tag(person))
         for number, zone in enumerate(("offers", "shoes")):
             entered = at - phase * WAVE_US
             visit, when = ids.visit(SITE, subject, zone, entered), at + number
             head: dict[str, Any] = {"event_time": when, "ingest_time": when, "site_id": SITE, "source_id": "presence"}
             place: dict[str, Any] = {"visit_id": visit, "subject_id": subject, "zone_id": zone, "zone_revision": 0}
-            if phase == 1:
+            if phase == DWELL:
                 reached: dict[str, Any] = {
                     "entered_at": entered,
                     "reached_at": entered + THRESHOLD_US,
@@ -258,20 +259,19 @@ class Crowd:
                     last_fix_at=when, fix_count=90, quality=1.0,
                 )  # fmt: skip
                 yield when, "presence.dwell", dwelt
-            elif phase == 3:
-                left = entered + 2 * WAVE_US
+                continue
+            kind, reason = ("ENTER", "CROSSED") if phase == ENTER else ("EXIT", "LEFT")
+            moved = Transition(
+                event_id=ids.transition(visit, kind), **head, **place, kind=kind, at=when, reason=reason, tech="UWB"
+            )
+            yield when, "presence.transition", moved
+            if phase == LEAVE:
                 stayed = Visit(
-                    event_id=ids.visit_record(visit), **head, **place, entered_at=entered, left_at=left,
-                    dwell_us=left - entered, observed_us=left - entered, fix_count=200, gap_count=0, max_gap_us=SECOND,
+                    event_id=ids.visit_record(visit), **head, **place, entered_at=entered, left_at=at,
+                    dwell_us=at - entered, observed_us=at - entered, fix_count=200, gap_count=0, max_gap_us=SECOND,
                     enter_reason="CROSSED", exit_reason="LEFT", fired_us=[THRESHOLD_US], tech="UWB", revision=0,
                 )  # fmt: skip
                 yield when, "presence.visit", stayed
-            else:
-                kind, reason = ("ENTER", "CROSSED") if phase == 0 else ("EXIT", "LEFT")
-                moved = Transition(
-                    event_id=ids.transition(visit, kind), **head, **place, kind=kind, at=when, reason=reason, tech="UWB"
-                )
-                yield when, "presence.transition", moved
 
 
 def card(person: int) -> str:

@@ -260,12 +260,12 @@ class Size:
 
 def r1(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:
     """SIGKILL of a random process at random moments, starts included."""
-    return _looped(bench, "R1", seed, Size(17_000, 3, 100) if long else Size(300, 2, 6), processes)
+    return _looped(bench, "R1", seed, Size(15_500, 3, 100) if long else Size(300, 2, 5), processes)
 
 
 def r2(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:
     """Double crashes: after each resume, again within two seconds."""
-    size = Size(4_000, 3, 100) if long else Size(300, 2, 6)
+    size = Size(4_000, 3, 100) if long else Size(300, 2, 4)
     return _looped(bench, "R2", seed, size, processes, pairs=True)
 
 

@@ -14,7 +14,7 @@ from schemas import ids
 from tests.chaos.crowd import SECOND, THRESHOLD_US, TOKEN, Row
 
 HOUR = 3_600 * SECOND
-CAPS = {"linger": (1, HOUR // 3), "in-the-cart": (5, 24 * HOUR), "gold-at-the-till": (2, 2 * HOUR // 3)}
+CAPS = {"linger": (1, HOUR // 4), "in-the-cart": (5, 24 * HOUR), "gold-at-the-till": (2, 2 * HOUR // 3)}
 """Most firings of a campaign, in any window so long (µs)."""
 HELD_OUT = 1_000
 """Of 10,000 buckets those below are held out of `in-the-cart`."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from threading import Condition, Event, Thread
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from schemas.codec import encode
 from schemas.keys import key_of, partition_of
@@ -60,6 +60,7 @@ class Waves(Thread):
         self._allowed = self.sent = self.durable = 0
         self.wave = 0
         self.failed: list[str] = []
+        self.in_vain = 0
         self.stamped = False
         """Whether rows bear the time of their hearing, and not that of their saying."""
         self.all_said, self._ended = Event(), Event()
@@ -74,8 +75,8 @@ class Waves(Thread):
         """Rows that are durable now."""
         try:
             told = self._asker.committed(self._places, timeout=10)
-        except Exception as error:  # a broker that is busy answers the next time
-            self.failed.append(str(error))
+        except KafkaException:  # it looks for the group's coordinator anew, and answers the next time
+            self.in_vain += 1
             return self.durable
         self.durable = max(self.durable, sum(max(0, place.offset) for place in told))
         return self.durable

@@ -23,6 +23,7 @@ LEFT_OUT = {
     ("admit", 2): "the watermark of sensors, which follows the wall clock where none is heard",
     ("admit", 4): "rows that wait for that watermark",
     ("admit", 6): "ids heard before, each with its row number; of the last 100,000 of a topic, whichever they are",
+    ("person", 93): "numbers of moves between shards, in the order in which links were heard",
     ("person", 45): "since when facts are counted: the wall clock of the first row",
 }
 SEALED = {("decode", 1), ("deliver", 1)}
