@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.broker.jars import NotHere
-from tests.chaos import crowded, kills, onbroker, restart, strolled
+from tests.chaos import crowded, crowdfiles, kills, onbroker, restart, strolled
 
 KEPT = Path(__file__).parent / "results"
 PASSING = Path(__file__).resolve().parents[2] / ".cache" / "chaos"
@@ -44,7 +44,9 @@ ENTRIES = (
     Entry("R1", "kafka", "store", onbroker.r1),
     Entry("R1", "kafka", "activation", crowded.r1, processes=1),
     Entry("R1", "kafka", "presence", strolled.r1, processes=3),
+    Entry("R1", "file", "activation", crowdfiles.r1),
     Entry("R2", "file", "store", kills.r2),
+    Entry("R2", "file", "activation", crowdfiles.r2),
     Entry("R2", "kafka", "activation", crowded.r2, processes=1),
     Entry("R3", "kafka", "store", onbroker.r3),
     Entry("R4", "kafka", "store", onbroker.r4),

@@ -10,40 +10,56 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.shop import Process, actions, day, memory, outputs, settled
+from tests.chaos.shop import LIMIT_S, Process, actions, day, memory, outputs, settled
 
 EPOCH = "200ms"
+LONGEST_S = 1_800.0
+"""What an undisturbed run may take."""
 
 
 class Loop:
-    """An undisturbed run, and one that is disturbed at seeded moments."""
+    """An undisturbed run, and one that is disturbed at seeded moments.
 
-    def __init__(self, folder: Path, *, seed: int, minutes: int) -> None:
-        self._folder, self._draw = folder, random.Random(seed)
-        self._source = day(folder / "day", seed=seed, minutes=minutes)
+    Args:
+        folder: where runs go.
+        source: the rows, and the rules they are judged by.
+        seed: draws the moments.
+        flow: whose process is disturbed.
+        more: settings.
+    """
+
+    def __init__(self, folder: Path, source: Path, *, seed: int, flow: str = "store", more: str = "") -> None:
+        self._folder, self._draw, self._source = folder, random.Random(seed), source
+        self._flow, self._more = flow, more
         self.events = sum(len(path.read_bytes().splitlines()) for path in self._source.glob("*.jsonl"))
-        settled(self._source, folder / "whole-state", epoch=EPOCH)
-        calm = Process.start(self._source, folder / "whole")
-        if calm.wait():
+        self.settled("whole")
+        calm = Process.start(self._source, folder / "whole", flow=flow)
+        if calm.wait(LONGEST_S):
             raise RuntimeError(f"the undisturbed run must end well; said {calm.said[-1:]} {calm.other[-3:]}")
+
+    def settled(self, name: str) -> Path:
+        """Write the settings of a run; answers where its state goes."""
+        state = self._folder / f"{name}-state"
+        settled(self._source, state, epoch=EPOCH, more=self._more)
+        return state
 
     def disturbed(
         self, name: str, rounds: int, disturb: Any, *, pause_ms: float, place: Any, mutant: str | None = None
     ) -> dict[str, Any]:
         """Run again, with up to `rounds` disturbances; `disturb` kills or drains and answers facts to count."""
-        out, state = self._folder / name, self._folder / f"{name}-state"
-        settled(self._source, state, epoch=EPOCH)
+        out, state = self._folder / name, self.settled(name)
         began, counts, slowest = time.monotonic(), Counter[str](), Counter[str]()
         refused = None
         for number in range(rounds + 1):
             last = number == rounds
             die = None if last else place(self._draw)
-            process = Process.start(self._source, out, pause_ms=0.0 if last else pause_ms, mutant=mutant, die=die)
+            pause = 0.0 if last else pause_ms
+            process = Process.start(self._source, out, flow=self._flow, pause_ms=pause, mutant=mutant, die=die)
             if not last:
                 for what, how_much in disturb(process, self._draw).items():
                     counts[what] += how_much
                     slowest[what] = max(slowest[what], how_much)
-            code = process.wait()
+            code = process.wait(LONGEST_S if last else LIMIT_S)
             start = process.event("start") or {}
             counts["starts"] += 1
             counts["walked_back"] += start.get("walked_back", 0)
@@ -160,7 +176,7 @@ def r16(seed: int, *, long: bool) -> dict[str, Any]:
 
 def _looped(seed: int, disturb: Any, *, rounds: int, minutes: int, place: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        loop = Loop(Path(folder), seed=seed, minutes=minutes)
+        loop = Loop(Path(folder), day(Path(folder) / "day", seed=seed, minutes=minutes), seed=seed)
         result = loop.disturbed("disturbed", rounds, disturb, pause_ms=10, place=place)
     return {"events": loop.events, **result, "passed": well(result)}
 
@@ -174,7 +190,7 @@ def mutants(seed: int, *, long: bool) -> dict[str, Any]:
     """Bugs put back, each of which the kill loop must notice."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        loop = Loop(Path(folder), seed=seed, minutes=2)
+        loop = Loop(Path(folder), day(Path(folder) / "day", seed=seed, minutes=2), seed=seed)
         for name in ("token-ignored", "forgetful"):
             result = loop.disturbed(name, 12 if long else 4, right_after, pause_ms=6, place=after_commit, mutant=name)
             found[name] = result | {"noticed": not well(result)}

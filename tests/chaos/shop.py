@@ -51,9 +51,9 @@ def day(folder: Path, *, seed: int, minutes: int) -> Path:
     return folder
 
 
-def settled(folder: Path, state: Path, *, epoch: str) -> None:
+def settled(folder: Path, state: Path, *, epoch: str, more: str = "") -> None:
     """Write the settings of the next run."""
-    (folder / "footfall.toml").write_text(SETTINGS.format(state=state, epoch=epoch))
+    (folder / "footfall.toml").write_text(SETTINGS.format(state=state, epoch=epoch) + more)
 
 
 @dataclass
@@ -72,13 +72,14 @@ class Process:
         source: Path,
         out: Path,
         *,
+        flow: str = "store",
         pause_ms: float = 0.0,
         rows: int = 64,
         mutant: str | None = None,
         die: str | None = None,
     ) -> "Process":
         command = [sys.executable, "-m", "tests.chaos.worker", "--in", str(source), "--out", str(out)]
-        command += ["--pause-ms", str(pause_ms), "--rows", str(rows)]
+        command += ["--flow", flow, "--pause-ms", str(pause_ms), "--rows", str(rows)]
         command += ["--mutant", mutant] if mutant else []
         command += ["--die", die] if die else []
         child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -116,8 +117,8 @@ class Process:
         self.child.send_signal(signal.SIGKILL)
         return self.wait()
 
-    def wait(self) -> int:
-        return self.child.wait(LIMIT_S)
+    def wait(self, limit_s: float = LIMIT_S) -> int:
+        return self.child.wait(limit_s)
 
     @property
     def rss_mib(self) -> float:

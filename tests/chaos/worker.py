@@ -1,6 +1,6 @@
-"""One process of the store flow from files, as `footfall run` starts it: the one that is killed.
+"""One process of a flow from files, as `footfall run` starts it: the one that is killed.
 
-    python -m tests.chaos.worker --in DIR --out DIR [--pause-ms 2] [--rows 64] [--mutant NAME]
+    python -m tests.chaos.worker --in DIR --out DIR [--flow store] [--pause-ms 2] [--rows 64] [--mutant NAME]
 
 A mutant is a bug put back. None of them may pass the kill loop, or the built states of the recovery tests.
 """
@@ -22,8 +22,6 @@ from operators.connectors.files import LineSink, RowSource, _Rows
 from operators.engine import Shard
 from operators.pulse import Pulse
 from operators.state import epochs, home
-
-FLOW = "store"
 
 
 class _Slow(_Rows):
@@ -119,6 +117,7 @@ def main() -> int:
     ask = argparse.ArgumentParser()
     ask.add_argument("--in", dest="source", type=Path, required=True)
     ask.add_argument("--out", type=Path, required=True)
+    ask.add_argument("--flow", default="store")
     ask.add_argument("--pause-ms", type=float, default=0.0)
     ask.add_argument("--rows", type=int, default=64)
     ask.add_argument("--mutant", choices=sorted(MUTANTS))
@@ -138,7 +137,7 @@ def main() -> int:
         asked.out.mkdir(parents=True, exist_ok=True)
         return Joined(deployment=deployment.heard_from(schemas), source=source, sink=LineSink(asked.out, flow.writes))
 
-    return run(Start(flow=FLOW, config=asked.source / "footfall.toml"), join)
+    return run(Start(flow=asked.flow, config=asked.source / "footfall.toml"), join)
 
 
 if __name__ == "__main__":
