@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 from msgspec import Meta
 
-from flows.settings import Duration, Settings
+from flows.settings import SHARING, Duration, Settings
 
 SCHEMA = Path(__file__).parents[1] / "helm" / "footfall" / "values.schema.json"
 Schema = dict[str, Any]
@@ -134,7 +134,12 @@ def values() -> Schema:
             "enum": ["single", "cluster"],
         },
         "flow": {"description": "Which flow runs", "enum": ["presence", "activation", "store"]},
-        "processes": _whole("Processes that split the lanes of presence, fixed for the life of the state", 1, 64),
+        "processes": _whole(
+            "Processes that split the lanes of presence, fixed for the life of the state, or share the shards of"
+            " activation",
+            1,
+            64,
+        ),
         "insecure": _flag("Allow plaintext towards a broker that is not on this machine"),
         "image": _table(
             "The container image",
@@ -215,15 +220,19 @@ def values() -> Schema:
             },
         ),
     }
-    one_process = {
-        "if": {"properties": {"flow": {"enum": ["activation", "store"]}}, "required": ["flow"]},
-        "then": {"properties": {"processes": {"maximum": 1}, "topology": {"enum": ["single"]}}},
-    }
+
+    def at_most(flow: str, processes: int) -> Schema:
+        allowed = {"processes": {"maximum": processes}, "topology": {"enum": ["single"]}}
+        return {
+            "if": {"properties": {"flow": {"const": flow}}, "required": ["flow"]},
+            "then": {"properties": allowed},
+        }
+
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart footfall",
         **_table("Made by python -m flows.chart from the structs of flows/settings.py", properties),
-        "allOf": [one_process],
+        "allOf": [at_most("store", 1), at_most("activation", SHARING)],
     }
 
 

@@ -27,7 +27,7 @@ from flows.health import Age, Counts, Lag, Meters, Server
 from flows.ports import Ports, chains, end_ids, home_of, key_of, set_aside, shards_of, state_figures, stores
 from flows.replay import FLOWS
 from flows.scraped import Scraped
-from flows.settings import Settings, WrongUse, load
+from flows.settings import SHARING, Settings, WrongUse, load
 from operators.connectors.clock import monotonic, process_age, processor_time
 from operators.connectors.watched import WatchedSink, WatchedSource
 from operators.pulse import Pulse
@@ -43,8 +43,6 @@ LEASH = "FOOTFALL_LEASH"
 """Names the pipe that closes when the supervisor is gone."""
 PEERS = "FOOTFALL_PEERS"
 """Addresses of the processes that share the shards of a flow, by number."""
-MOST = 8
-"""Processes that may share shards: beyond, an epoch takes too long to close over them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +106,8 @@ def refused(start: Start) -> Settings:
     if start.processes > 1 and start.flow == "store":
         raise WrongUse("--processes must be 1 for store: a shop is one process; run presence and activation apart")
     shards = settings.engine.shards
-    if 1 < shards < MOST:
-        raise WrongUse(f"{start.config}: shards in [engine] must be 1, or {MOST} to 64; got {shards}")
+    if 1 < shards < SHARING:
+        raise WrongUse(f"{start.config}: shards in [engine] must be 1, or {SHARING} to 64; got {shards}")
     if shards > 1 and start.flow == "store":
         raise WrongUse(f"{start.config}: shards in [engine] must be 1 for store: a shop is one process; got {shards}")
     if start.processes > 1 and start.flow == "activation":
@@ -118,8 +116,8 @@ def refused(start: Start) -> Settings:
                 "--processes must be 1 for activation with one shard: one shard has one owner. With shards = 8 in"
                 " [engine], set before its first start, up to 8 processes may share it"
             )
-        if start.processes > MOST:
-            raise WrongUse(f"--processes must be at most {MOST} for activation; got {start.processes}")
+        if start.processes > SHARING:
+            raise WrongUse(f"--processes must be at most {SHARING} for activation; got {start.processes}")
         if start.process is not None and PEERS not in os.environ:
             raise WrongUse("--process is for presence: processes of activation are started by --processes alone")
     if start.process is not None and not 0 <= start.process < start.processes:

@@ -179,6 +179,10 @@ class TopicSettings(_Section, frozen=True, kw_only=True):
     ] = 12
 
 
+SHARING = 8
+"""Processes that may share shards: beyond, an epoch takes too long to close over them."""
+
+
 class EngineSettings(_Section, frozen=True, kw_only=True):
     """How the engine runs."""
 

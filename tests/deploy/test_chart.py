@@ -8,7 +8,13 @@ import pytest
 from flows.settings import load
 from tests.deploy.charts import SETS, golden, one, pods, settings_of, values_of
 
-PORTS = {"single": [9464], "cluster": [9464], "mtls": [9500, 9501], "dry-run": [9464]}
+PORTS = {
+    "single": [9464],
+    "cluster": [9464],
+    "mtls": [9500, 9501],
+    "dry-run": [9464],
+    "shards": [9464, 9465, 9466],
+}
 
 
 def leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -141,11 +147,12 @@ def args(objects, kind, name=None):
 
 def test_commands_are_those_of_the_program():
     config = ["--config", "/etc/footfall/footfall.toml"]
-    single, cluster, mtls, dry = (golden(name) for name in ("single", "cluster", "mtls", "dry-run"))
+    single, cluster, mtls, dry, shards = (golden(name) for name in ("single", "cluster", "mtls", "dry-run", "shards"))
     assert args(single, "StatefulSet") == ["run", "store", *config]
     split = ["run", "presence", *config, "--processes"]
     assert args(cluster, "StatefulSet") == [*split, "4", "--process", "$(POD_INDEX)"]
     assert args(mtls, "StatefulSet") == [*split, "2"]
+    assert args(shards, "StatefulSet") == ["run", "activation", *config, "--processes", "3"]
     assert args(dry, "StatefulSet") == ["run", "store", *config, "--insecure"]
     assert args(single, "Job", "shop-topics") == ["topics", "create", *config, "--apply"]
     assert args(single, "Job", "shop-schemas") == ["schemas", "register", *config]

@@ -105,6 +105,11 @@ def test_more_processes_than_lanes_are_refused(tmp_path):
     assert "at most settings.engine.lanes, 16" in refused(tmp_path, LEAST + more)
 
 
+def test_several_processes_of_activation_need_shards(tmp_path):
+    more = "flow: activation\nprocesses: 3\n"
+    assert "settings.engine.shards must be 8 to 64" in refused(tmp_path, LEAST + more)
+
+
 @pytest.mark.parametrize(
     ("processes", "topology", "told"),
     [("4", "cluster", None), ("2", "cluster", "processes was 2"), ("4", "single", "topology was single")],

@@ -36,7 +36,11 @@
 {{- if not (dig "registry" "url" "" $settings) }}
 {{- fail "settings.registry.url must name a schema registry" }}
 {{- end }}
-{{- if gt (int .Values.processes) $lanes }}
+{{- $shards := int (dig "engine" "shards" 1 $settings) }}
+{{- if and (eq .Values.flow "activation") (gt (int .Values.processes) 1) (lt $shards 8) }}
+{{- fail (printf "settings.engine.shards must be 8 to 64 for several processes of activation; got %d" $shards) }}
+{{- end }}
+{{- if and (eq .Values.flow "presence") (gt (int .Values.processes) $lanes) }}
 {{- fail (printf "processes must be at most settings.engine.lanes, %d; got %d" $lanes (int .Values.processes)) }}
 {{- end }}
 {{- if ne (dig "state" "backend" "" $settings) "rocksdb" }}
@@ -67,7 +71,11 @@
 {{- $old := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "footfall.name" .) }}
 {{- if $old }}
 {{- $noted := dig "metadata" "annotations" (dict) $old }}
-{{- range $key, $now := dict "processes" (toString (int .Values.processes)) "topology" .Values.topology }}
+{{- $fixed := dict "topology" .Values.topology }}
+{{- if ne .Values.flow "activation" }}
+{{- $fixed = set $fixed "processes" (toString (int .Values.processes)) }}
+{{- end }}
+{{- range $key, $now := $fixed }}
 {{- $before := get $noted (printf "footfall/%s" $key) }}
 {{- if and $before (ne $before $now) }}
 {{- fail (printf "%s was %s when this state was begun, and is fixed for its life; got %s" $key $before $now) }}
