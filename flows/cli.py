@@ -4,7 +4,9 @@
 """
 
 import gc
+import inspect
 import sys
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -174,24 +176,52 @@ def replay(
     _err().print(f"{summary['seconds']} s, {summary['events_per_s']:,} events/s; summary.json holds the digests")
 
 
-@app.command()
-def run(
-    flow: Annotated[FlowName, typer.Argument(help="Which flow.")],
-    config: Annotated[Path, typer.Option("--config", help="Settings file; venue, rules and models lie beside it.")],
-    processes: Annotated[int, typer.Option(min=1, help="Processes that split the lanes of presence; fixed.")] = 1,
-    process: Annotated[int | None, typer.Option(hidden=True)] = None,
-    from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Move the old state aside and begin anew.")
-    ] = False,
-    accept_loss: Annotated[
-        list[str] | None, typer.Option("--accept-loss", help="TOPIC:PARTITION whose lost rows are written off.")
-    ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plaintext beyond this machine.")] = False,
-) -> None:
+def _words_of_run(words: list[str]) -> Namespace:
+    """Read what `run` was asked with the standard library: typer reads with pydantic, a tenth of a start."""
+
+    def count(text: str) -> int:
+        if int(text) < 1:
+            raise ValueError
+        return int(text)
+
+    ask = ArgumentParser(
+        "footfall run",
+        description=inspect.cleandoc(run.__doc__ or ""),
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    ask.add_argument("flow", choices=[flow.value for flow in FlowName], help="Which flow.")
+    ask.add_argument("--config", type=Path, required=True, help="Settings file; venue, rules and models lie beside it.")
+    ask.add_argument(
+        "--processes", type=count, default=1, help="Processes that split the lanes of presence, at least 1; fixed."
+    )
+    ask.add_argument("--process", type=int, help=SUPPRESS)
+    ask.add_argument("--from-scratch", action="store_true", help="Move the old state aside and begin anew.")
+    ask.add_argument(
+        "--accept-loss",
+        action="append",
+        default=[],
+        metavar="TOPIC:PARTITION",
+        help="TOPIC:PARTITION whose lost rows are written off; may be given again.",
+    )
+    ask.add_argument("--insecure", action="store_true", help="Allow plaintext beyond this machine.")
+    return ask.parse_args(words)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def run(context: typer.Context) -> None:
     """Run a flow on live topics until SIGTERM drains it: 0 drained, 1 the work failed, 2 wrong use.
 
     Example: footfall run store --config footfall.toml
     """
+    raise typer.Exit(_run(context.args))
+
+
+def _run(words: list[str]) -> int:
+    asked = _words_of_run(words)
     gc.disable()  # what modules make stays: the collector would walk it again and again
     from flows.joining import kafka
     from flows.run import Start
@@ -201,15 +231,15 @@ def run(
     gc.freeze()
     gc.enable()
     start = Start(
-        flow=flow.value,
-        config=config,
-        processes=processes,
-        process=process,
-        from_scratch=from_scratch,
-        insecure=insecure,
-        accept_loss=tuple(accept_loss or ()),
+        flow=asked.flow,
+        config=asked.config,
+        processes=asked.processes,
+        process=asked.process,
+        from_scratch=asked.from_scratch,
+        insecure=asked.insecure,
+        accept_loss=tuple(asked.accept_loss),
     )
-    raise typer.Exit(supervise(start) if processes > 1 and process is None else begin(start, kafka))
+    return supervise(start) if start.processes > 1 and start.process is None else begin(start, kafka)
 
 
 @app.command()
@@ -478,13 +508,18 @@ def export(
 
 def main() -> None:
     """Run the command line with exit codes that mean something."""
-    from operators.rules.faults import RulesRefused
-    from operators.venues.venue import VenueFault
-    from schemas.pseudonym import BadIdentifier
-
     try:
+        if sys.argv[1:2] == ["run"]:  # see `_words_of_run`
+            sys.exit(_run(sys.argv[2:]))
         app()
-    except (WrongUse, BadIdentifier, VenueFault, RulesRefused) as refused:
+    except Exception as refused:
+        # here: whoever is refused nothing need not load what refuses
+        from operators.rules.faults import RulesRefused
+        from operators.venues.venue import VenueFault
+        from schemas.pseudonym import BadIdentifier
+
+        if not isinstance(refused, (WrongUse, BadIdentifier, VenueFault, RulesRefused)):
+            raise
         _err().print(str(refused), soft_wrap=True, markup=False)
         sys.exit(2)
 

@@ -34,6 +34,7 @@ NEVER = {
     "flows.train": "makes models",
 }
 OF_A_WORKER = {
+    "pydantic": "typer reads options with it; those of `run` are read by the standard library",
     "rich": "draws for people",
     "flows.demo": "another verb",
     "flows.doctor": "another verb",
@@ -50,12 +51,16 @@ def day(tmp_path_factory):
     return folder
 
 
-def imported(*words):
-    """Names of all modules that the command imported, and what else it said."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "flows.cli", *map(str, words)],
+def started(*words, options=()):
+    return subprocess.run(
+        [sys.executable, *options, "-m", "flows.cli", *map(str, words)],
         capture_output=True, text=True, timeout=120, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
+
+
+def imported(*words):
+    """Names of all modules that the command imported, and what else it said."""
+    done = started(*words, options=("-X", "importtime"))
     lines = done.stderr.splitlines()
     names = {found[1] for line in lines if (found := re.match(r"import time: +\d+ \| +\d+ \| +(\S+)$", line))}
     return names, "\n".join(line for line in lines if not line.startswith("import time:"))
@@ -71,6 +76,31 @@ def test_a_worker_that_waits_for_its_broker_has_imported_nothing_heavy(day):
     assert "BrokerAway: 127.0.0.1:1: the broker does not answer" in said, "the start did not come as far as the broker"
     assert {"flows.run", "confluent_kafka", "operators.connectors.registry", "liquid", "numpy"} <= names
     assert named(names, NEVER | OF_A_WORKER) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "required: flow, --config"),
+        (("shop", "--config", "x"), "invalid choice: 'shop'"),
+        (("presence", "--config", "x", "--processes", "0"), "--processes: invalid count value: '0'"),
+        (("presence", "--config", "x", "--process", "first"), "--process: invalid int value"),
+        (("store", "--config", "x", "--unheard"), "unrecognized arguments: --unheard"),
+    ],
+)
+def test_wrong_words_are_wrong_use(words, told):
+    done = started("run", *words)
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+def test_help_of_run_is_a_verb_like_any_other():
+    done = started("run", "--help")
+    assert done.returncode == 0
+    assert "until SIGTERM drains it" in done.stdout
+    assert "--accept-loss TOPIC:PARTITION" in done.stdout
+    assert "--process " not in done.stdout
+    assert "run " in started("--help").stdout
 
 
 def test_a_replay_has_imported_nothing_heavy(day, tmp_path):
