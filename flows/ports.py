@@ -118,6 +118,8 @@ def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, inse
     )
     if access.profile == "plaintext" and not (access.loopback or insecure):
         raise WrongUse(f"profile in [kafka] must not be plaintext towards {named}: only to the loopback, or --insecure")
+    if access.profile == "oauthbearer" and access.tells_secret:
+        raise WrongUse(f"token_url in [kafka] must be https, but on the loopback; got {access.token_url}")
     return access
 
 

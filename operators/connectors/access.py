@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -61,6 +62,12 @@ class Access:
         """Whether every broker named is on this machine."""
         return all(_loopback(one) for one in self.bootstrap.split(","))
 
+    @property
+    def tells_secret(self) -> bool:
+        """Whether the secret for a token would go over a network in clear."""
+        at = urlsplit(self.token_url or "")
+        return at.scheme != "https" and not _loopback(f"{at.hostname}:0")
+
     def config(self) -> dict[str, Any]:
         """Settings of any client, without the ones of its kind."""
         common = {"bootstrap.servers": self.bootstrap, "log_level": 0}
@@ -92,6 +99,8 @@ class Access:
                     "sasl.oauthbearer.client.id": self.client_id,
                     "sasl.oauthbearer.client.secret": self.client_secret,
                     "sasl.oauthbearer.scope": self.scope,
+                    # left out, the client looks where only some systems keep their authorities
+                    "https.ca.location": self.ca_file and str(self.ca_file),
                 }
             case other:
                 raise ValueError(f"profile {other!r}")

@@ -1,0 +1,109 @@
+"""A broker that asks for a bearer token, and who gives tokens out: OAuth's client credentials on the loopback.
+
+The broker takes any token that names somebody and has not expired (Kafka's unsecured validator): what is shown with it
+is that a token is fetched, sent over TLS and fetched anew, not how a broker checks a signature.
+"""
+
+import json
+import ssl
+import time
+from base64 import b64encode, urlsafe_b64encode
+from collections import Counter
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs
+
+from tests.broker.jars import free_ports
+from tests.broker.kafka import Kafka
+from tests.broker.secured import Authority
+
+LIVES_S, PROVEN_MS = 6, 3_000
+"""How long a token lives, and after how long a connection must show one again."""
+LISTENERS = """\
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},OAUTH://127.0.0.1:%(oauth)d
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},OAUTH://127.0.0.1:%(oauth)d
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,OAUTH:SASL_SSL
+ssl.keystore.type=PEM
+ssl.keystore.location=%(folder)s/broker.pem
+listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.oauth.oauthbearer.connections.max.reauth.ms=%(proven)d
+listener.name.oauth.oauthbearer.sasl.jaas.config=\
+org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
+"""
+
+
+class Issuer:
+    """Gives a token to who knows the secret; `given` counts by who asked, `scopes` by what was asked for."""
+
+    def __init__(self, client: str, secret: str, authority: Authority) -> None:
+        known = f"Basic {b64encode(f'{client}:{secret}'.encode()).decode()}"
+        self.given: Counter[str] = Counter()
+        self.scopes: Counter[str] = Counter()
+        self.authority = authority
+        issuer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                if self.headers.get("Authorization") != known or form.get("grant_type") != ["client_credentials"]:
+                    self.give(401, {"error": "invalid_client"})
+                    return
+                issuer.given[client] += 1
+                issuer.scopes.update(form.get("scope", []))
+                self.give(200, {"access_token": token(client), "token_type": "Bearer", "expires_in": LIVES_S})
+
+            def give(self, status: int, said: dict[str, object]) -> None:
+                body = json.dumps(said).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        key, certificate, _ = authority.issue("issuer")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"https://127.0.0.1:{self._server.server_address[1]}/token"
+
+    def __enter__(self) -> Self:
+        Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def token(subject: str) -> str:
+    """A token without a signature."""
+    now = int(time.time())
+    parts = ({"alg": "none"}, {"sub": subject, "iat": now, "exp": now + LIVES_S, "scope": "kafka"})
+    return ".".join(urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts) + "."
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A running broker and its door for bearers."""
+
+    kafka: Kafka
+    authority: Authority
+    door: str
+
+
+def guarded(folder: Path) -> Guarded:
+    """A broker, not started yet."""
+    authority = Authority(folder)
+    authority.issue("broker")
+    (oauth,) = free_ports(1)
+    extra = LISTENERS % {"oauth": oauth, "folder": folder, "proven": PROVEN_MS}
+    return Guarded(Kafka(folder / "kafka", extra=extra), authority, f"127.0.0.1:{oauth}")
