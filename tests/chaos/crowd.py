@@ -267,8 +267,8 @@ class Crowd:
             yield when, "presence.transition", moved
             if phase == LEAVE:
                 stayed = Visit(
-                    event_id=ids.visit_record(visit), **head, **place, entered_at=entered, left_at=at,
-                    dwell_us=at - entered, observed_us=at - entered, fix_count=200, gap_count=0, max_gap_us=SECOND,
+                    event_id=ids.visit_record(visit), **head, **place, entered_at=entered, left_at=when,
+                    dwell_us=when - entered, observed_us=when - entered, fix_count=200, gap_count=0, max_gap_us=SECOND,
                     enter_reason="CROSSED", exit_reason="LEFT", fired_us=[THRESHOLD_US], tech="UWB", revision=0,
                 )  # fmt: skip
                 yield when, "presence.visit", stayed
