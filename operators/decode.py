@@ -146,6 +146,8 @@ class Decode:
             if isinstance(values, dict) and any(map(personal, values.values())):
                 raise Refusal("PERSONAL_DATUM", f"no value of {name} may look like an address or a number of a person")
         try:
+            if heard.topic == "crm.contact-point" and heard.form == "wire" and row.get("value") is not None:
+                raise Refusal("PERSONAL_DATUM", "value may stand in a file only; on a topic it must come sealed")
             self._seal_contact(heard.topic, row)
             self._complete(heard, row)
             self._hash(heard.topic, row)

@@ -1,8 +1,11 @@
 """Decode: identifiers are tokens behind it, and a refusal is a value."""
 
+import io
 import struct
 from base64 import b64encode
+from typing import Any
 
+import fastavro
 import orjson
 import pytest
 
@@ -19,7 +22,7 @@ DEPLOYMENT = deployment_key(EXAMPLE_KEY)
 SCHEMAS = {1: ("sensing.position", avsc.parsed("sensing.position")), 2: ("web.event", avsc.parsed("web.event"))}
 
 
-def core() -> Decode:
+def core(schemas: Any = SCHEMAS) -> Decode:
     store = MemoryStore()
     store.claim(None)
     store.open("0")
@@ -31,7 +34,7 @@ def core() -> Decode:
         sealed_under=sealer,
         unwrapped=opener(DEPLOYMENT),
         new_key=lambda: b"k" * 32,
-        schemas=SCHEMAS,
+        schemas=schemas,
     )
     return Decode(rule, Tables(store))
 
@@ -137,6 +140,23 @@ def test_a_contact_point_is_sealed_at_the_door() -> None:
     assert isinstance(event, Event)
     assert b"Ana" not in event.record.value_sealed
     assert opener(opener(DEPLOYMENT)(key.wrapped))(event.record.value_sealed) == b"Ana"
+
+
+def test_a_plain_value_on_a_topic_is_refused_and_withheld() -> None:
+    """A file is read and gone; on a topic the name would stay, whatever we sealed."""
+    schema = avsc.parsed("crm.contact-point")
+    schema = {**schema, "fields": [*schema["fields"], {"name": "value", "type": "string"}]}
+    row = {
+        "event_id": "e", "event_time": 1, "ingest_time": 1, "site_id": "", "source_id": "crm", "verified": True,
+        "identifier": "loyalty:ana-card", "kind": "NAME", "value_sealed": b"", "value": "Ana",
+    }  # fmt: skip
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, schema, row)
+    framed = b"\x00" + (3).to_bytes(4, "big") + body.getvalue()
+    one = core({3: ("crm.contact-point", schema)})
+    (found,) = (item for item in one.step([heard("crm.contact-point", framed, "wire")]) if not isinstance(item, Tally))
+    assert isinstance(found, Event)
+    assert (found.record.reason, found.record.payload) == ("PERSONAL_DATUM", None)
 
 
 def test_a_dead_letter_opens_with_the_deployment_key_and_holds_no_plain_id() -> None:
