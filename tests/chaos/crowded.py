@@ -33,7 +33,7 @@ from tests.chaos.tables import LEFT_OUT, differences, remembered
 FLOW = "activation"
 PARTITIONS = LANES = SHARDS = 8
 EPOCH = "250ms"
-LONG, SHORT = "2s", "100ms"
+LONG, SHORT = "1s", "100ms"
 """Epochs of a start and of the one after it, in pairs: much is said and not durable, and said again over many epochs."""
 SETTINGS = """\
 [site]

@@ -57,6 +57,9 @@ class StockSink(FixedPartitionedSink[Batch, None]):
     def part_fn(self, item_key: str) -> int:
         return 0
 
+    def outlets(self, keyed: tuple[str, Batch]) -> list[tuple[str, Batch]]:
+        return [keyed]
+
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _StockLane:
         return _StockLane(self._outputs)
 
