@@ -116,12 +116,12 @@ def take(batch):
     print(json.dumps(["at", sum(batch.stamps.values())]), flush=True)
 
 rule = SourceRule(flow="reading", client={"bootstrap.servers": broker}, topics=("sensing.position",), prefix=prefix,
-                  lanes=3, max_batch=40)
+                  lanes=3, max_batch=10)
 flow = Dataflow("reading")
 rows = op.input("topics", flow, KafkaSource(rule, stop=Flag(), say=lambda _: None))
 counted = op.stateful_batch("follows", rows, Follows)
-op.output("records", op.key_rm("values", counted), HandSink(take))
-cli_main(flow, epoch_interval=timedelta(milliseconds=20), recovery_config=RecoveryConfig(recovery))
+op.output("records", counted, HandSink(take))
+cli_main(flow, epoch_interval=timedelta(milliseconds=5), recovery_config=RecoveryConfig(recovery))
 """
 
 
@@ -131,7 +131,7 @@ def test_the_state_of_a_core_and_the_places_of_the_source_stay_together_over_kil
         topics.put(POSITION, partition, range(3_000))
     init_db_dir(tmp_path, 1)
     root, at, resumed = Path(__file__).parents[2], 0, 0
-    for kill_after in (30, 1, 90, 12, 60, None):
+    for kill_after in (300, 20, 200, 1, 250, None):
         process = subprocess.Popen(
             [sys.executable, "-c", COUNTING, topics.broker, topics.prefix, str(tmp_path)],
             cwd=root, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)},
@@ -151,4 +151,4 @@ def test_the_state_of_a_core_and_the_places_of_the_source_stay_together_over_kil
             process.wait()
             process.stdout.close()
     assert at == 12_000
-    assert resumed >= 2, "it never went on from a state"
+    assert resumed >= 2, f"it went on from a state {resumed} times"
