@@ -111,15 +111,18 @@ class Crowd:
         seed: draws everything.
         people: how many.
         cycles: how often each goes through all phases.
-        web: events of the web in a phase of it.
+        web: events of the web when somebody leaves, and when she buys.
         start: when it begins, µs.
+        visitors: how many of them come to the shop, about; the others are on the web and at the till alone. Whoever
+            enters or leaves is told of with all who are in the zone, so a full shop costs the square of who is in it.
     """
 
     seed: int
     people: int
     cycles: int = 3
-    web: int = 6
+    web: int = 7
     start: int = 0
+    visitors: int = 1_500
     partner: dict[int, int] = field(init=False)
     """Who becomes one with whom, both ways."""
     since: dict[int, int] = field(init=False)
@@ -142,7 +145,7 @@ class Crowd:
         return SETUP + PHASES * self.cycles + PHASES - 1
 
     def wave(self, number: int) -> Iterator[Row]:
-        """The rows of a wave, in order of their times."""
+        """The rows of a wave, those of one person in order of their times."""
         draw = random.Random(f"{self.seed}:{number}")
         apart = (WAVE_US - 10 * SECOND) // self.people
         for person in range(self.people):
@@ -167,7 +170,7 @@ class Crowd:
         if phase == PAPERS:
             yield from self._papers(person, cycle, at, draw)
         elif not self._rests(person, cycle):
-            if phase != BUY:
+            if phase != BUY and person // PHASES % max(1, self.people // self.visitors) == 0:
                 yield from self._stays(person, phase, at)
             if phase in {LEAVE, BUY}:
                 yield from self._web(person, cycle, phase, at + SECOND // 100, draw)

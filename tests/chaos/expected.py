@@ -1,6 +1,6 @@
 """What a crowd must bring about, worked out from its rows alone: an oracle that has no core in common with the flow.
 
-It knows three campaigns by heart (see `crowd`), reads rows in the order of their times, and says which decisions there
+It knows three campaigns by heart (see `crowd`), reads each person's rows in the order of their times, and says which decisions there
 must be, with their verdicts, and which actions. Shared with the flow are the recipes of ids and tokens, and the
 versions of the campaigns, which are hashes of their files.
 """
@@ -60,7 +60,7 @@ def expected(rows: Iterable[Row], versions: Mapping[str, str]) -> Expected:
     """Read a log to its end.
 
     Args:
-        rows: in the order of their times.
+        rows: those of one person in the order of their times.
         versions: of the campaigns, by name.
     """
     found = Expected()

@@ -151,7 +151,7 @@ def drained(process: Process, draw: random.Random) -> dict[str, float]:
 
 def r1(seed: int, *, long: bool) -> dict[str, Any]:
     """Kills at random moments."""
-    rounds, minutes = (100, 30) if long else (12, 3)
+    rounds, minutes = (100, 30) if long else (8, 3)
     return _looped(seed, at_random, rounds=rounds, minutes=minutes, place=some_place)
 
 
