@@ -7,7 +7,7 @@ move; every shard concerned is told so at the same place of the one order that a
 from collections.abc import Sequence
 
 from operators.state.store import Table, Tables
-from schemas.derived import Outcome
+from schemas.derived import Assignment, Outcome
 from schemas.items import Event, Item, Linked, Moving, Occupied, Opened, Tick, Touched
 from schemas.reference import Consent, ContextFact, Device, Release, Site, Zone
 from schemas.sensing import SourceStatus
@@ -53,6 +53,9 @@ class Homes:
             ):
                 for each in dealt:
                     each.append(item)
+            elif isinstance(item, Event) and isinstance(item.record, Assignment):
+                # By identifier, not by home: of a compacted topic the last row must be the newest, whoever waits.
+                dealt[shard_of(item.record.identifier, self._shards)].append(item)
             else:
                 dealt[homes[place]].append(item)
         return dealt
@@ -64,12 +67,14 @@ class Homes:
             for shard, each in enumerate(dealt):
                 if shard != home:
                     each.append(touched.event)
-        for identifier in (touched.member, touched.person.anchor):
-            before = self._homes.get(identifier)
-            if before is None:
+        known = {touched.member, touched.person.anchor}
+        if any(self._homes.get(identifier) not in {None, home} for identifier in known):
+            # Other rules since the last start may put somebody elsewhere without any news of her.
+            event = touched.event
+            self._linked(Linked(event.number, event.clock, record.event_time, "GREW", (touched.person,)), home, dealt)
+        for identifier in known:
+            if self._homes.get(identifier) is None:
                 self._homes.put(identifier, home)
-            else:
-                assert before == home, "a person who moves is linked before she is touched"
         dealt[home].append(touched)
 
     def _linked(self, linked: Linked, home: int, dealt: Dealt) -> None:

@@ -16,9 +16,10 @@ from operators.decisions.arbiter import Arbiter
 from operators.residence import Residence
 from operators.state.memory import Memory
 from operators.state.store import Token
-from schemas.items import Batch, Item, Moving
+from schemas.items import Batch, Event, Item, Member, Moving, Person, Touched
 from schemas.parcels import Packed, packed, unpacked
-from schemas.shards import SHARDS
+from schemas.people import WebEvent
+from schemas.shards import SHARDS, shard_of
 from tests.flow.town import Town, deployment, opened
 
 Said = tuple[str, bytes]
@@ -158,6 +159,20 @@ def difference(one: list[Said], eight: list[Said]) -> str:
     return "\n".join(shown)
 
 
+def disorder(eight: list[Said]) -> list[str]:
+    """Rows of compacted topics that came after a newer one of their key: who reads the last would read an old state."""
+    newest: dict[tuple[str, str], int] = {}
+    found = []
+    for topic, body in eight:
+        if topic in {"identity.assignment", "profile.snapshot"}:
+            row = msgspec.json.decode(body)
+            key = topic, row.get("identifier") or row["person_id"]
+            if row["version"] < newest.get(key, 0):
+                found.append(str(key))
+            newest[key] = max(row["version"], newest.get(key, 0))
+    return found
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     return deployment(Path(tmp_path_factory.mktemp("town")))
@@ -170,6 +185,7 @@ def test_eight_shards_say_what_one_says(made: Deployment, seed: int) -> None:
     eight, shards = apart(made, heard, seed)
     assert not difference(one, eight)
     kinds = Counter(topic for topic, _ in one)
+    assert not disorder(eight)
     assert kinds["ops.dead-letter"] == 0
     assert kinds["action.command"] > 20
     assert shards.moved > 50
@@ -192,6 +208,22 @@ def test_mutant_events_that_do_not_wait_for_who_is_on_the_way(
     monkeypatch.setattr(Residence, "_took", _took_what_is_there)
     heard = Town(0).heard()
     assert difference(alone(made, heard), apart(made, heard, 0)[0])
+
+
+def test_mutant_assignments_that_go_by_home(made: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operators.homes.Assignment", type(None))
+    assert any(disorder(apart(made, Town(seed).heard(), seed)[0]) for seed in range(6))
+
+
+def test_somebody_whom_other_rules_put_elsewhere_moves_when_she_is_met(made: Deployment) -> None:
+    homes, parts = made.homes(opened(Memory(), 8)), [Member(name) for name in ("cookie:1:a", "login:1:b")]
+    event = Event(1, 1, "web.event", WebEvent(event_time=1, name="seen"))
+    for number, anchor in enumerate(("cookie:1:a", "login:1:b")):
+        dealt = homes.deal([Touched(event, "cookie:1:a", Person("login:1:b", anchor, tuple(parts)))])
+        moved = [item for share in dealt for item in share if isinstance(item, Moving)]
+        assert len(moved) == 2 * number
+        assert isinstance(dealt[shard_of(anchor, 8)][-1], Touched)
+    assert shard_of("cookie:1:a", 8) != shard_of("login:1:b", 8)
 
 
 def test_mutant_a_parcel_that_is_not_sent_again(made: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
