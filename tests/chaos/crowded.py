@@ -258,7 +258,7 @@ class Size:
 
 def r1(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:
     """SIGKILL of a random process at random moments, starts included."""
-    return _looped(bench, "R1", seed, Size(20_000, 3, 100) if long else Size(300, 2, 5), processes)
+    return _looped(bench, "R1", seed, Size(20_500, 3, 100) if long else Size(300, 2, 5), processes)
 
 
 def r2(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ MORE = '\n[campaigns]\nstale_after = "400d"\n[model]\ndir = "none"\n'
 
 def r1(seed: int, *, long: bool) -> dict[str, Any]:
     """Kills at random moments."""
-    return _looped(seed, at_random, people=20_000 if long else 150, kills=100 if long else 6)
+    return _looped(seed, at_random, people=20_500 if long else 150, kills=100 if long else 6)
 
 
 def r2(seed: int, *, long: bool) -> dict[str, Any]:
