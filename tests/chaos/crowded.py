@@ -33,7 +33,7 @@ from tests.chaos.tables import LEFT_OUT, differences, remembered
 FLOW = "activation"
 PARTITIONS = LANES = SHARDS = 8
 EPOCH = "250ms"
-LONG, SHORT = "1s", "100ms"
+LONG, SHORT = "2s", "100ms"
 """Epochs of a start and of the one after it, in pairs: much is said and not durable, and said again over many epochs."""
 SETTINGS = """\
 [site]
@@ -217,19 +217,24 @@ def killed(
     waves = run.waves
     if not waves.is_alive():
         waves.start()
+    reach = 2 * kills if pairs else kills
     for number in range(kills):
-        waves.allow(total * (number + 1) // kills)
         again = pairs and number % 2 == 1
         if pairs:
             run.settled(SHORT if again else LONG)
+        else:
+            waves.allow(total * (number + 1) // reach)
         cluster = run.start()
-        if not again and draw.random() < 0.15:
+        if not pairs and draw.random() < 0.15:
             cluster.ends_within(draw.uniform(0.2, 2.0))
         elif cluster.flowing():
             if not again:
-                waves.reached(total * number // kills - STEP, lambda at=cluster: at.child.poll() is None)
-            longest = draw.choice((0.4, 1.9)) if again else life_s
-            cluster.ends_within(draw.uniform(0.0, longest))
+                waves.reached(total * number // reach - STEP, lambda at=cluster: at.child.poll() is None)
+            if pairs and not again:  # read, said, and not durable when it is killed
+                waves.allow(total * (number + 2) // reach)
+                cluster.ends_within(draw.uniform(0.5, 1.8))
+            else:
+                cluster.ends_within(draw.uniform(0.0, draw.choice((0.3, 0.3, 1.9)) if again else life_s))
             counts["within_2_s_of_a_resume"] += again
         counts["in_flow"] += cluster.flows == run.processes
         waiting.append(waves.sent - waves.ask())
@@ -269,7 +274,7 @@ def r2(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]
 
 def r22(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:
     """Double crashes with a naive read-back, until something is doubled."""
-    size, name = Size(600, 3, 24 if long else 16), "naive-read-back"
+    size, name = Size(3_000, 3, 24 if long else 16), "naive-read-back"
     run = Run(bench, f"r22-{processes}", _crowd(seed, size), processes, name)
     topics: Counter[str] = Counter()
     wanted = expected(_counted(run.said, topics), run.versions)

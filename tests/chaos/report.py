@@ -77,7 +77,7 @@ LIMITS = """
   them, so that what it would count of commands is not what a broker counts.
 * The state of `store` and `presence` on a broker is not compared key by key: that is done for `activation`, and for `store`
   on files. Of `activation` these tables are left out, since they hold clocks or numbers of rows: {left}.
-* In R2 of `activation` on a broker the epochs of two lives differ, 1 s and 100 ms, so that what the first said and did not make durable
+* In R2 of `activation` on a broker the epochs of two lives differ, 2 s and 100 ms, so that what the first said and did not make durable
   is said again over many epochs. The built states of stale snapshots are in `tests/unit/test_recovery.py`.
 * The crowd's people are spaced so that what depends on order comes in order: a merge, a refusal or a new tier in a wave of its
   own. What happens when they race is not predicted here.
