@@ -185,8 +185,8 @@ class Decide:
         return out
 
     def occupied(self, item: Occupied) -> None:
-        """Who is in a zone from now on."""
-        self._screens.present(item.zone_id, item.subjects)
+        """A subject is in a zone from now on, or is not."""
+        self._screens.present(item.zone_id, item.subject_id, inside=item.inside)
 
     def heard(self, event: Event) -> list[Item]:
         """A fact of the moment, a piece of the venue or a release."""

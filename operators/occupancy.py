@@ -1,6 +1,6 @@
 """Occupancy: who is in a zone from now on."""
 
-from bisect import bisect_left, insort
+from collections import Counter
 
 from operators.state.store import Tables
 from schemas.derived import Transition
@@ -8,7 +8,7 @@ from schemas.items import Event, Item, Occupied
 
 
 class Occupancy:
-    """The core: each transition, followed by the zone as it stands after it.
+    """The core: each transition, followed by what it makes of the zone.
 
     State: one entry per subject and zone between ENTER and EXIT of a visit.
     Time: none; order of transitions.
@@ -20,13 +20,13 @@ class Occupancy:
 
     def __init__(self, tables: Tables) -> None:
         self._visits = tables.table(1, str)
-        self._inside: dict[tuple[str, str], list[str]] = {}
+        self._inside: Counter[tuple[str, str]] = Counter()
         for key in dict(self._visits.items()):
-            site_id, zone_id, subject = key.split("\0")
-            self._inside.setdefault((site_id, zone_id), []).append(subject)
+            site_id, zone_id, _ = key.split("\0")
+            self._inside[site_id, zone_id] += 1
 
     def step(self, items: list[Item]) -> list[Item]:
-        """Follow each transition with the count and the subjects of its zone, sorted."""
+        """Follow each transition with the count of its zone, and whether its subject is in it."""
         out: list[Item] = []
         for item in items:
             out.append(item)
@@ -35,14 +35,16 @@ class Occupancy:
         return out
 
     def _after(self, event: Event, told: Transition) -> Occupied:
-        inside = self._inside.setdefault((told.site_id, told.zone_id), [])
+        zone = told.site_id, told.zone_id
         key = f"{told.site_id}\0{told.zone_id}\0{told.subject_id}"
         visit = self._visits.get(key)
         if told.kind == "ENTER":
-            if visit is None:
-                insort(inside, told.subject_id)
-            self._visits.put(key, told.visit_id)
+            self._inside[zone] += visit is None
+            visit = told.visit_id
+            self._visits.put(key, visit)
         elif visit == told.visit_id:
-            del inside[bisect_left(inside, told.subject_id)]
+            self._inside[zone] -= 1
+            visit = None
             self._visits.put(key, None)
-        return Occupied(event.number, event.clock, told.site_id, told.zone_id, len(inside), tuple(inside))
+        count, inside = self._inside[zone], visit is not None
+        return Occupied(event.number, event.clock, told.site_id, told.zone_id, count, told.subject_id, inside)

@@ -110,14 +110,15 @@ class Watermark(msgspec.Struct, frozen=True, gc=False):
 
 
 class Occupied(msgspec.Struct, frozen=True, gc=False):
-    """How many subjects are in a zone from now on."""
+    """How many subjects are in a zone from now on, and of one whether it is."""
 
     number: int
     clock: int
     site_id: str
     zone_id: str
     count: int
-    subjects: tuple[str, ...]
+    subject_id: str
+    inside: bool
 
 
 class Member(msgspec.Struct, frozen=True):

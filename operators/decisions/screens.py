@@ -1,6 +1,5 @@
 """Screens: which one stands beside a person, and who else would read it."""
 
-from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -19,12 +18,15 @@ class Screens:
 
     def __init__(self, venue: Venue, tables: Tables) -> None:
         self.venue = venue
-        self._occupancy: Table[list[str]] = tables.table(OCCUPANCY, list[str])
+        self._occupancy: Table[bool] = tables.table(OCCUPANCY, bool)
         self._zones: Table[Zone] = tables.table(ZONES, Zone)
         self._devices: Table[Device] = tables.table(DEVICES, Device)
         self._sites: Table[Site] = tables.table(SITES, Site)
         self._nearest: dict[str, str | None] = {}
-        self._present = {zone_id: frozenset(subjects) for zone_id, subjects in self._occupancy.items()}
+        self._present: dict[str, set[str]] = {}
+        for key in dict(self._occupancy.items()):
+            zone_id, _, subject = key.partition("\0")
+            self._present.setdefault(zone_id, set()).update([subject] if subject else [])
         for site in dict(self._sites.items()).values():
             self.site(site)
         for zone in dict(self._zones.items()).values():
@@ -37,10 +39,13 @@ class Screens:
         """The venue's time zone."""
         return ZoneInfo(self.venue.site.time_zone or "UTC")
 
-    def present(self, zone_id: str, subjects: Iterable[str]) -> None:
-        """Who is in a zone from now on."""
-        self._occupancy.put(zone_id, list(subjects))
-        self._present[zone_id] = frozenset(subjects)
+    def present(self, zone_id: str, subject: str, *, inside: bool) -> None:
+        """Whether a subject is in a zone from now on; that the zone is counted at all is remembered, too."""
+        if zone_id not in self._present:
+            self._occupancy.put(zone_id, True)
+            self._present[zone_id] = set()
+        self._occupancy.put(f"{zone_id}\0{subject}", inside or None)
+        (self._present[zone_id].add if inside else self._present[zone_id].discard)(subject)
 
     def count(self, zone_id: str | None) -> int | None:
         """How many are in a zone; None where nobody counts."""

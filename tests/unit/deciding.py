@@ -135,6 +135,7 @@ class Shop:
     token: object = None
     people: dict = field(default_factory=dict)
     number: int = 0
+    inside: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.store = MemoryStore(self.memory)
@@ -289,8 +290,15 @@ class Shop:
         return self.hear(record, None, clock)
 
     def present(self, zone, *subjects):
-        self.number += 1
-        return self.take(Occupied(self.number, T0, "mad-01", zone, len(subjects), subjects))
+        """These are in a zone from now on, and no others; told one by one."""
+        before = self.inside.get(zone, ("nobody",))
+        self.inside[zone] = subjects
+        out = []
+        for subject in dict.fromkeys((*before, *subjects)):
+            self.number += 1
+            told = Occupied(self.number, T0, "mad-01", zone, len(subjects), subject, subject in subjects)
+            out += self.take(told)
+        return out
 
     def known(self, *members, tier="gold", granted=ALL, state="ASSERTED"):
         """A person with a card, a tag and a phone that can be reached; all she is asked for she grants."""

@@ -653,7 +653,7 @@ def test_what_is_not_a_position_passes_at_once_in_its_place():
     """Derived items and items of other steps too."""
     core, _ = admit()
     letter = Event(0, T0, "ops.dead-letter", Receipt(event_time=T0, receipt_id="r", currency="EUR", total_minor=1))
-    occupied = Occupied(0, T0, "s1", "z", 1, ())
+    occupied = Occupied(0, T0, "s1", "z", 1, "tag:1:a", inside=True)
     assert core.step([letter, occupied]) == [letter, occupied]
 
 

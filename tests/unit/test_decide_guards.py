@@ -132,14 +132,16 @@ def test_screens_follow_the_venue(tables):
     assert screens.nearest("offers") == "a", "ties by id"
     screens.zone(square("offers", "OFFER", 29, 4))
     assert screens.venue.centroids["offers"] == (31.0, 6.0)
-    screens.present("offers", (TAG, "tag:1:other"))
+    for subject in (TAG, "tag:1:other"):
+        screens.present("offers", subject, inside=True)
+    screens.present("shoes", TAG, inside=False)
     assert screens.others("a", person(CARD, TAG)) == 1
     assert screens.others("screen-8", person(CARD, TAG)) is None, "nobody counts the store"
     assert screens.others("nowhere", person(CARD)) is None
-    assert screens.count("offers") == 2
+    assert (screens.count("offers"), screens.count("shoes"), screens.count("garden")) == (2, 0, None)
     screens.site(replace(VENUE.site, time_zone="Atlantic/Canary"))
     screens.site(replace(VENUE.site, site_id="bcn-01", time_zone="Asia/Tokyo"))
     tables.commit()
     again = Screens(VENUE, tables)
     assert again.zone_info.key == "Atlantic/Canary"
-    assert (again.nearest("offers"), again.count("offers")) == ("a", 2), "what changed is remembered"
+    assert (again.nearest("offers"), again.count("offers"), again.count("shoes")) == ("a", 2, 0), "remembered"

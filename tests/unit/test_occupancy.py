@@ -36,12 +36,12 @@ def test_a_zone_is_counted_after_each_transition_and_the_rest_passes():
     ]
     out = core.step(items)
     assert [item for item in out if not isinstance(item, Occupied)] == items
-    assert [(o.count, o.subjects) for o in out if isinstance(o, Occupied)] == [
-        (1, ("b",)),
-        (2, ("a", "b")),
-        (1, ("a",)),
+    assert [(o.count, o.subject_id, o.inside) for o in out if isinstance(o, Occupied)] == [
+        (1, "b", True),
+        (2, "a", True),
+        (1, "b", False),
     ]
-    assert out[1] == Occupied(7, 9, "shop", "z", 1, ("b",))
+    assert out[1] == Occupied(7, 9, "shop", "z", 1, "b", inside=True)
 
 
 STEPS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("yz"), st.booleans(), st.booleans()), max_size=60)
@@ -54,13 +54,20 @@ def test_the_count_is_that_of_all_visits_not_yet_over_whenever_it_stops(steps):
     memory = Memory()
     core, tables = opened(memory)
     inside: dict[tuple[str, str], str] = {}
+    told: dict[str, set[str]] = {}
     for n, (subject, zone, twice, stop) in enumerate(steps):
         visit = inside.pop((subject, zone), None)
         event = transition("ENTER" if visit is None else "EXIT", subject, zone, visit or str(n))
         if visit is None:
             inside[subject, zone] = str(n)
         out = core.step([event] * (1 + twice))
-        there = tuple(sorted(who for who, where in inside if where == zone))
-        assert {(o.count, o.subjects) for o in out if isinstance(o, Occupied)} == {(len(there), there)}
+        there = {who for who, where in inside if where == zone}
+        counts = set()
+        for one in (one for one in out if isinstance(one, Occupied)):
+            counts.add(one.count)
+            whole = told.setdefault(zone, set())
+            (whole.add if one.inside else whole.discard)(one.subject_id)
+        assert counts == {len(there)}
+        assert told[zone] == there
         if stop:
             core, tables = opened(memory, tables.commit())

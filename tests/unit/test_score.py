@@ -235,7 +235,7 @@ def test_a_row_to_learn_from_is_the_vector_that_was_scored(model, records, size)
     items = [
         item
         for number, record in enumerate(records)
-        for item in (touch(record, number=number), Occupied(number, NOON, "mad-01", "shoes", number, ()))
+        for item in (touch(record, number=number), Occupied(number, NOON, "mad-01", "shoes", number, "", inside=True))
     ]
     scores, live, occupied = Scores(model, VENUE, tables()), [], {}
     for item in items:
