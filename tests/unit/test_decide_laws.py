@@ -184,7 +184,9 @@ def test_the_oracle_of_caps_sees_a_cap_that_is_off_by_one(monkeypatch):
 
 def test_the_oracle_of_caps_sees_ledgers_that_a_merge_does_not_add(monkeypatch):
     monkeypatch.setattr(
-        caps.Ledger, "of", lambda self, members, scope: list((self._table.get(next(iter(members))) or {}).get(scope, ()))
+        caps.Ledger,
+        "of",
+        lambda self, members, scope: list((self._table.get(next(iter(members))) or {}).get(scope, ())),
     )
     _, seen = play(busy(), CHANGES[0])
     assert cap_violations(seen)
