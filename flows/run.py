@@ -43,6 +43,8 @@ LEASH = "FOOTFALL_LEASH"
 """Names the pipe that closes when the supervisor is gone."""
 PEERS = "FOOTFALL_PEERS"
 """Addresses of the processes that share the shards of a flow, by number."""
+FORM_S = 60.0
+"""How long they may take to find each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +237,8 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
     os.environ["RUST_BACKTRACE"] = "0"
     build = FLOWS[start.flow].build if joined.returns is None else activation_on_shards
     peers = os.environ[PEERS].split(" ") if PEERS in os.environ else None
+    if peers is not None:
+        _comes_together(pulse, log)
     cli_main(
         build(joined.deployment, ports),
         process_id=None if peers is None else start.process,
@@ -287,6 +291,24 @@ def _on_leash(pulse: Pulse) -> None:
         pulse.stop.set()
 
     Thread(target=wait, name="leash", daemon=True).start()
+
+
+def _comes_together(pulse: Pulse, log: Log) -> None:
+    """End this process when the engine waits in vain for the others: it waits for ever, and hears no signal."""
+
+    def watch() -> None:
+        until = monotonic() + FORM_S
+        while not pulse.formed.wait(1.0):
+            if pulse.stop.is_set():
+                log.info("drained", epochs=0)
+                os._exit(0)
+            if monotonic() > until:
+                log.critical(
+                    "stopped", cause=f"the processes that share the shards are not all there after {FORM_S:.0f} s"
+                )
+                os._exit(1)
+
+    Thread(target=watch, name="forming", daemon=True).start()
 
 
 def remedied(fault: StateFault, start: Start) -> str:

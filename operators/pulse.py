@@ -29,6 +29,7 @@ class Pulse:
         self._closing: float | None = None
         self._waiting_until = 0.0
         self.stop = Event()
+        self.formed = Event()
         self.epochs = 0
         self.flowing = False
 

@@ -64,6 +64,7 @@ class WatchedSource(FixedPartitionedSource[Any, Any]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _Part:
         self._pulse.beat()
+        self._pulse.formed.set()
         return _Part(self._source.build_part(step_id, for_part, resume_state), self._pulse, self._prepare)
 
 

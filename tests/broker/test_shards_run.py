@@ -166,3 +166,16 @@ def test_three_processes_are_killed_and_say_everything_once(
     assert counted(broker, prefix, "action.command", PEOPLE) == PEOPLE
     assert not told(broker, prefix, "ops.dead-letter", PARTITIONS)
     assert orjson.loads(done("doctor", "--config", config, "--json"))["well"]
+
+
+def test_who_waits_for_one_that_never_comes_ends_when_nobody_watches_over_it(shop: Path) -> None:
+    """The supervisor and one of three die as they start: the engine of the others would wait for ever."""
+    run = footfall("run", "activation", "--config", str(shop / "footfall.toml"), "--processes", "3")
+    first, *others = until(run, "supervising")["processes"]
+    for pid in (run.pid, first):
+        os.kill(pid, signal.SIGKILL)
+    run.wait(LIMIT_S)
+    limit = time.monotonic() + LIMIT_S
+    while any(Path(f"/proc/{pid}").exists() for pid in others):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
