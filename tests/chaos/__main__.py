@@ -81,7 +81,9 @@ def _commit() -> str:
     return told[0] + "+" * bool(told[1])
 
 
-def _results(entries: list[Entry], seed: int, processes: int | None, *, long: bool) -> Iterator[tuple[Entry, Any]]:
+def _results(
+    entries: list[Entry], seed: int, processes: int | None, people: int | None, *, long: bool
+) -> Iterator[tuple[Entry, Any]]:
     """Each with its result; those of a broker share one."""
     for entry in entries:
         if entry.on == "file":
@@ -92,6 +94,8 @@ def _results(entries: list[Entry], seed: int, processes: int | None, *, long: bo
     with onbroker.bench(seed, long=long) as bench:
         for entry in live:
             several = {} if entry.processes is None else {"processes": processes or entry.processes}
+            if people is not None and entry.flow == "activation" and entry.row in {"R1", "R2"}:
+                several["people"] = people
             yield entry, _timed(partial(entry.run, bench, seed, long=long, **several))
 
 
@@ -110,6 +114,7 @@ def main() -> int:
     ask.add_argument("--on", choices=["file", "kafka", "both"], default="both")
     ask.add_argument("--flow", choices=["store", "activation", "presence"], help="that one only")
     ask.add_argument("--processes", type=int, help="of activation or presence")
+    ask.add_argument("--people", type=int, help="of R1 and R2 of activation in the long form, for a smaller one")
     ask.add_argument("--long", action="store_true", help="the sizes of the fault table")
     ask.add_argument("--keep", action="store_true", help="keep the results beside this file")
     asked = ask.parse_args()
@@ -124,7 +129,7 @@ def main() -> int:
     ]
     failed = []
     try:
-        for entry, result in _results(chosen, asked.seed, asked.processes, long=asked.long):
+        for entry, result in _results(chosen, asked.seed, asked.processes, asked.people, long=asked.long):
             form = "long" if asked.long else "short"
             told = {
                 "row": entry.row,

@@ -261,14 +261,14 @@ class Size:
     kills: int
 
 
-def r1(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:
-    """SIGKILL of a random process at random moments, starts included."""
-    return _looped(bench, "R1", seed, Size(20_500, 3, 100) if long else Size(300, 2, 5), processes)
+def r1(bench: Bench, seed: int, *, long: bool, processes: int, people: int | None = None) -> dict[str, Any]:
+    """SIGKILL of a random process at random moments, starts included; a million events, or those of fewer people."""
+    return _looped(bench, "R1", seed, Size(people or 20_500, 3, 100) if long else Size(300, 2, 5), processes)
 
 
-def r2(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:
+def r2(bench: Bench, seed: int, *, long: bool, processes: int, people: int | None = None) -> dict[str, Any]:
     """Double crashes: after each resume, again within two seconds."""
-    size = Size(4_000, 3, 100) if long else Size(300, 2, 4)
+    size = Size(people or 4_000, 3, 100) if long else Size(300, 2, 4)
     return _looped(bench, "R2", seed, size, processes, pairs=True)
 
 
