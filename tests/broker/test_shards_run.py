@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,11 @@ from confluent_kafka import Producer
 
 from flows.deployment import EXAMPLE
 from flows.joining import live_topics
+from flows.ports import chains, end_ids
+from flows.run import LEASH, PEERS
 from operators.connectors import subjects
 from operators.connectors.registry import Registry, RegistryAccess
+from operators.state.home import Home
 from schemas.codec import encode
 from schemas.keys import key_of, partition_of
 from schemas.pseudonym import Tokens, tokens
@@ -168,14 +172,32 @@ def test_three_processes_are_killed_and_say_everything_once(
     assert orjson.loads(done("doctor", "--config", config, "--json"))["well"]
 
 
-def test_who_waits_for_one_that_never_comes_ends_when_nobody_watches_over_it(shop: Path) -> None:
-    """The supervisor and one of three die as they start: the engine of the others would wait for ever."""
-    run = footfall("run", "activation", "--config", str(shop / "footfall.toml"), "--processes", "3")
-    first, *others = until(run, "supervising")["processes"]
-    for pid in (run.pid, first):
-        os.kill(pid, signal.SIGKILL)
-    run.wait(LIMIT_S)
+def test_who_waits_for_one_that_never_comes_ends_with_its_supervisor(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine of the second of three waits for the first without an end, and hears no signal meanwhile."""
+    home = Home(shop / "state", "activation", shards=8)
+    home.checked(chains("activation", 8), end_ids("activation"))
+    home.close()
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    places = [one.getsockname() for one in sockets]
+    for one in sockets:
+        one.close()
+    reads, writes = os.pipe()
+    monkeypatch.setenv(LEASH, str(reads))
+    monkeypatch.setenv(PEERS, " ".join(f"{host}:{port}" for host, port in places))
+    config = str(shop / "footfall.toml")
+    run = footfall("run", "activation", "--config", config, "--processes", "3", "--process", "1", pass_fds=(reads,))
+    os.close(reads)
     limit = time.monotonic() + LIMIT_S
-    while any(Path(f"/proc/{pid}").exists() for pid in others):
-        assert time.monotonic() < limit
-        time.sleep(0.1)
+    while True:  # until the engine listens for the third
+        try:
+            socket.create_connection(places[1], 1.0).close()
+        except OSError:
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        else:
+            break
+    os.close(writes)
+    run.communicate(timeout=LIMIT_S)
+    assert run.returncode == 0
