@@ -13,6 +13,10 @@ def test_rows_that_wait_say_how_old_they_are_and_then_nothing(broker, prefix):
     topics.put(POSITION, 0, range(3_000), at_ms=int((time.time() - 100) * 1000))
     reader = Reader(topics, topics=(POSITION,), lanes=1, max_batch=1)
     place = (POSITION, 0)
+    reader.read(10)
+    second = int(time.time())
+    while int(time.time()) == second:  # looked at once a second: rows must be waiting then, however fast they are read
+        time.sleep(0.005)
     reader.until(lambda: reader.counters.age.get(place, 0.0) > 0)
     assert 100 < reader.counters.age[place] < 160
     reader.read(3_000).until(lambda: reader.counters.age[place] == 0)
