@@ -79,6 +79,9 @@ def _rows() -> list[str]:
         for name, stage in one.get("latency_ms", {}).items():
             void = f" (void: {one['void']})" if one.get("void") else ""
             lines.append(f"| {one['title']}: {name}{void} | p50 {stage['p50']} ms, p99 {stage['p99']} ms | | |")
+        if stages := one.get("stages_ms"):
+            each = ", ".join(f"{name} {stage['p50']} / {stage['p99']}" for name, stage in stages.items())
+            lines.append(f"| {one['title']}: stages to the decision, p50 / p99 in ms | {each} | | |")
     return [*lines, "", *(f"Measured on {one}." for one in sorted(machines))]
 
 
