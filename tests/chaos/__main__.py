@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.broker.jars import NotHere
-from tests.chaos import crowded, crowdfiles, kills, onbroker, restart, strolled
+from tests.chaos import crowded, crowdfiles, crowdlive, kills, onbroker, restart, strolled
 
 KEPT = Path(__file__).parent / "results"
 PASSING = Path(__file__).resolve().parents[2] / ".cache" / "chaos"
@@ -50,8 +50,10 @@ ENTRIES = (
     Entry("R2", "kafka", "activation", crowded.r2, processes=3),
     Entry("R3", "kafka", "store", onbroker.r3),
     Entry("R4", "kafka", "store", onbroker.r4),
+    Entry("R4", "kafka", "activation", crowdlive.r4, processes=3),
     Entry("R16", "file", "store", kills.r16),
     Entry("R16", "kafka", "store", onbroker.r16),
+    Entry("R16", "kafka", "activation", crowdlive.r16, processes=3),
     Entry("R22", "file", "store", kills.mutants),
     Entry("R22", "kafka", "store", onbroker.r22),
     Entry("R22", "kafka", "activation", crowded.r22, processes=1),
@@ -94,7 +96,7 @@ def _results(
     with onbroker.bench(seed, long=long) as bench:
         for entry in live:
             several = {} if entry.processes is None else {"processes": processes or entry.processes}
-            if people is not None and entry.flow == "activation" and entry.row in {"R1", "R2"}:
+            if people is not None and entry.flow == "activation" and entry.row != "R22":
                 several["people"] = people
             yield entry, _timed(partial(entry.run, bench, seed, long=long, **several))
 
@@ -107,14 +109,20 @@ def _timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {"commit": before, "commit_after": _commit(), "machine": _machine(), "total_seconds": seconds, **result}
 
 
+def _row(name: str) -> str:
+    if name not in {*ROWS, "all"}:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(ROWS)} or all, not {name}")
+    return name
+
+
 def main() -> int:
     ask = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    ask.add_argument("row", choices=[*ROWS, "short", "all"], nargs="?", default="short")
+    ask.add_argument("rows", type=_row, nargs="*", help=f"of {', '.join(ROWS)}, or all; short ones of all if left out")
     ask.add_argument("--seed", type=int, default=7)
     ask.add_argument("--on", choices=["file", "kafka", "both"], default="both")
     ask.add_argument("--flow", choices=["store", "activation", "presence"], help="that one only")
     ask.add_argument("--processes", type=int, help="of activation or presence")
-    ask.add_argument("--people", type=int, help="of R1 and R2 of activation in the long form, for a smaller one")
+    ask.add_argument("--people", type=int, help="of rows of activation in the long form, for a smaller one")
     ask.add_argument("--long", action="store_true", help="the sizes of the fault table")
     ask.add_argument("--keep", action="store_true", help="keep the results beside this file")
     asked = ask.parse_args()
@@ -123,7 +131,7 @@ def main() -> int:
     chosen = [
         entry
         for entry in ENTRIES
-        if (entry.short if asked.row == "short" else asked.row in {"all", entry.row})
+        if ({"all", entry.row} & set(asked.rows) if asked.rows else entry.short)
         and asked.on in {"both", entry.on}
         and asked.flow in {None, entry.flow}
     ]

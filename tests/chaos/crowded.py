@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -204,7 +205,7 @@ def outputs(broker: str, prefix: str, topics: tuple[str, ...]) -> Iterator[tuple
 
 
 def killed(
-    run: Run, draw: Random, *, kills: int, total: int, pairs: bool = False, life_s: float = 2.5,
+    run: Run, draw: Random, *, times: int, total: int, pairs: bool = False, life_s: float = 2.5,
     enough: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:  # fmt: skip
     """SIGKILL a random process again and again while the waves are said; with `pairs` every second one within 2 s.
@@ -217,8 +218,8 @@ def killed(
     waves = run.waves
     if not waves.is_alive():
         waves.start()
-    reach = 2 * kills if pairs else kills
-    for number in range(kills):
+    reach = 2 * times if pairs else times
+    for number in range(times):
         again = pairs and number % 2 == 1
         if pairs:
             run.settled(SHORT if again else LONG)
@@ -258,18 +259,19 @@ class Size:
 
     people: int
     cycles: int
-    kills: int
+    times: int
 
 
 def r1(bench: Bench, seed: int, *, long: bool, processes: int, people: int | None = None) -> dict[str, Any]:
     """SIGKILL of a random process at random moments, starts included; a million events, or those of fewer people."""
-    return _looped(bench, "R1", seed, Size(people or 20_500, 3, 100) if long else Size(300, 2, 5), processes)
+    size = Size(people or 20_500, 3, 100) if long else Size(300, 2, 5)
+    return looped(bench, "R1", seed, size, processes, killed)
 
 
 def r2(bench: Bench, seed: int, *, long: bool, processes: int, people: int | None = None) -> dict[str, Any]:
     """Double crashes: after each resume, again within two seconds."""
     size = Size(people or 4_000, 3, 100) if long else Size(300, 2, 4)
-    return _looped(bench, "R2", seed, size, processes, pairs=True)
+    return looped(bench, "R2", seed, size, processes, partial(killed, pairs=True))
 
 
 def r22(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any]:
@@ -283,7 +285,7 @@ def r22(bench: Bench, seed: int, *, long: bool, processes: int) -> dict[str, Any
         told = run.compared(wanted)
         return bool(told["doubled"] or told["decisions"]["doubled"])
 
-    told = killed(run, draw_of(seed, "R22"), kills=size.kills, total=topics.total(), pairs=True, enough=doubled)
+    told = killed(run, draw_of(seed, "R22"), times=size.times, total=topics.total(), pairs=True, enough=doubled)
     run.waves.end()
     compared = run.compared(wanted)
     run.dropped()
@@ -298,10 +300,15 @@ def _crowd(seed: int, size: Size) -> Crowd:
     return Crowd(seed, size.people, size.cycles, start=(int(time.time()) - 3 * 3_600) * SECOND)
 
 
-def _looped(
-    bench: Bench, row: str, seed: int, size: Size, processes: int, *, pairs: bool = False
+def looped(
+    bench: Bench, row: str, seed: int, size: Size, processes: int, disturb: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:  # fmt: skip
-    """The oracle, an undisturbed run, a disturbed one over the same rows, and what they say of each other."""
+    """The oracle, an undisturbed run, a disturbed one over the same rows, and what they say of each other.
+
+    Args:
+        disturb: disturbs a run: called with it, a draw, how often (`times`) and the rows in all (`total`); what it
+            finds goes into the result, a `well` of its own among it.
+    """
     key = (seed, size.people, size.cycles, processes)
     if key not in bench.calm:
         bench.calm[key] = _undisturbed(bench, _crowd(seed, size), processes, "-".join(map(str, key)))
@@ -309,13 +316,19 @@ def _looped(
     began = time.monotonic()
     run = Run(bench, f"{row.lower()}-{processes}", calm.crowd, processes)
     total = calm.by_topic.total()
-    told = killed(run, draw_of(seed, f"{row}:{processes}"), kills=size.kills, total=total, pairs=pairs)
+    told = disturb(run, draw_of(seed, f"{row}:{processes}"), times=size.times, total=total)
     end = run.finished(600.0 + total / 200)
     compared = run.compared(calm.wanted)
     seconds = round(time.monotonic() - began, 1)
     run.dropped()
     states = differences(calm.state, remembered(run.folder / "state"))
-    ok = _well(compared) and end["all_said_and_durable"] and end["code"] == 0 and not run.trouble
+    ok = (
+        told.pop("well", True)
+        and _well(compared)
+        and end["all_said_and_durable"]
+        and end["code"] == 0
+        and not run.trouble
+    )
     return {
         "flow": FLOW, "processes": processes, "people": size.people, "events": total, "by_topic": dict(calm.by_topic),
         **told, **run.log, "first_batch_s": spread(run.first_batch), "trouble": run.trouble[:3], "end": end, **compared,

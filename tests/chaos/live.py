@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -257,23 +256,11 @@ class Footfall(Process):
         Thread(target=process._listen, daemon=True).start()
         return process
 
-    def asked(self, path: str, seconds: float = 5.0) -> tuple[int, str]:
-        """What the health server answers; 0 where there is none."""
-        heard = self.until("listening")
-        if heard is None:
-            return 0, ""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{heard['port']}{path}", timeout=seconds) as answer:
-                return int(answer.status), answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
-
     def figure(self, name: str, missing: float = float("inf")) -> float:
         """A metric, summed over its labels; `missing` where there is none yet."""
-        lines = [one for one in self.asked("/metrics")[1].splitlines() if one.startswith((f"{name} ", f"{name}{{"))]
-        return sum(float(one.rpartition(" ")[2]) for one in lines) if lines else missing
+        self.until("listening")
+        found = self.figures(name)
+        return sum(found) if found else missing
 
     def lag(self) -> float:
         """Rows that are on the broker and were not handed on; infinite before anything is known."""

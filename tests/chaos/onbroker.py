@@ -14,6 +14,7 @@ from threading import Event, Thread
 from typing import Any
 
 from tests.chaos.live import Bench, Footfall, Shop, draw_of, finished, spread, well
+from tests.chaos.shop import Process
 
 SHORT_MINUTES, LONG_MINUTES = 3.0, 20.0
 LIFE_S = 1.2
@@ -169,7 +170,7 @@ def r3(bench: Bench, seed: int, *, long: bool) -> dict[str, Any]:
 class Watcher(Thread):
     """Asks a process for its health, all the time."""
 
-    def __init__(self, process: Footfall) -> None:
+    def __init__(self, process: Process) -> None:
         super().__init__(daemon=True)
         self._process, self._over = process, Event()
         self.live: Counter[str] = Counter()
@@ -178,7 +179,7 @@ class Watcher(Thread):
     def run(self) -> None:
         while not self._over.wait(0.5):
             began = time.monotonic()
-            self.live[str(self._process.asked("/live")[0])] += 1
+            self.live.update(str(status) for status, _ in self._process.answers("/live"))
             self.slowest = max(self.slowest, time.monotonic() - began)
 
     def end(self) -> None:
@@ -197,7 +198,7 @@ def r4(bench: Bench, seed: int, *, long: bool, outage_s: float | None = None) ->
     process.until("flowing")
     watcher = Watcher(process)
     watcher.start()
-    outages, resumed = [], []
+    outages, back = [], []
     middle = rounds // 2
     waiting: list[float] = []
     for number in range(rounds + 1):
@@ -208,7 +209,7 @@ def r4(bench: Bench, seed: int, *, long: bool, outage_s: float | None = None) ->
         process.ends_within(away if number == middle else 0.0)
         bench.kafka.start()
         outages.append(time.monotonic() - began)
-        resumed.append(_resumed(process))
+        back.append(resumed(process))
     survived = process.child.poll() is None
     caught = process.caught_up(feeder, calm_s=6.0)
     watcher.end()
@@ -218,18 +219,19 @@ def r4(bench: Bench, seed: int, *, long: bool, outage_s: float | None = None) ->
     compared = shop.compared()
     return {
         "broker_kills": rounds + 1, "longest_outage_s": round(max(outages), 1), "away_s": spread(outages),
-        "rows_waiting_at_kill": waiting, "resumed_s": spread(resumed), "survived": survived,
+        "rows_waiting_at_kill": waiting, "resumed_s": spread(back), "survived": survived,
         "live": dict(watcher.live), "live_slowest_s": round(watcher.slowest, 3), "caught_up": caught, "code": code,
         "cause": process.cause() if code else "", **compared, **log.told(),
         "passed": well(compared) and survived and caught and code == 0 and set(watcher.live) == {"200"},
     }  # fmt: skip
 
 
-def _resumed(process: Footfall) -> float:
-    """Seconds from the broker's first answer to the next epoch that is durable."""
+def resumed(process: Process) -> float:
+    """Seconds from the broker's first answer to the next epoch that is durable in each process."""
     began = time.monotonic()
     while process.child.poll() is None and time.monotonic() - began < 60:
-        if process.figure("footfall_epoch_age_seconds") < min(2.0, time.monotonic() - began + 0.6):
+        ages = process.figures("footfall_epoch_age_seconds")
+        if ages and max(ages) < min(2.0, time.monotonic() - began + 0.6):
             break
         time.sleep(0.05)
     return time.monotonic() - began

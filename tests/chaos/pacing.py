@@ -49,7 +49,7 @@ class Waves(Thread):
         self._producer = Producer(
             {
                 "bootstrap.servers": broker, "log_level": 0, "enable.idempotence": True, "linger.ms": 5,
-                "compression.type": "lz4", "queue.buffering.max.messages": 200_000,
+                "compression.type": "lz4", "queue.buffering.max.messages": 200_000, "message.timeout.ms": 1_800_000,
             }
         )  # fmt: skip
         self._asker = Consumer(

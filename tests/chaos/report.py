@@ -175,9 +175,11 @@ def _said(one: dict[str, Any]) -> Iterator[str]:
     if "durable_at_last_kill" in one:
         share = one["durable_at_last_kill"] / one["events"]
         yield f"rows durable at the last kill: {one['durable_at_last_kill']:,}, {share:.0%} of all"
-    if "rows_not_durable_at_kill" in one:
-        told = one["rows_not_durable_at_kill"]
-        yield f"rows said and not durable at a kill, least / median / greatest: {' / '.join(f'{told[name]:,.0f}' for name in told)}"
+    for at in ("kill", "drain"):
+        if f"rows_not_durable_at_{at}" not in one:
+            continue
+        told = one[f"rows_not_durable_at_{at}"]
+        yield f"rows said and not durable at a {at}, least / median / greatest: {' / '.join(f'{told[name]:,.0f}' for name in told)}"
     if isinstance(one.get("decisions"), dict):
         told = one["decisions"]
         wrong = ", ".join(
@@ -207,7 +209,7 @@ def _said(one: dict[str, Any]) -> Iterator[str]:
         yield f"{one['fenced']} of {one['zombies']} ended with exit code 1, after {_range(one['until_it_ended_s'])}"
         yield "a second start on the same directory was refused: " + ("yes" if one["same_directory_refused"] else "no")
     if one["row"] == "R4":
-        yield f"one process throughout: {'yes' if one['survived'] else 'no'}; longest outage {one['longest_outage_s']} s"
+        yield f"one start throughout: {'yes' if one['survived'] else 'no'}; longest outage {one['longest_outage_s']} s"
         yield f"from the broker's first answer to the next durable epoch: {_range(one['resumed_s'])}"
         asked = ", ".join(f"{code} {times} times" for code, times in one["live"].items())
         yield f"`/live` answered {asked}, in {one['live_slowest_s']} s at most"
@@ -247,8 +249,13 @@ def _words(one: dict[str, Any]) -> str:
     if "flow" not in one:
         return ""
     several = f" --processes {one['processes']}" if "processes" in one else ""
-    of_table = {"R1": 20_500, "R2": 4_000}.get(one["row"])
-    fewer = one["form"] == "long" and one["backend"] == "kafka" and one.get("people", of_table) != of_table
+    of_table = 20_500 if one["row"] == "R1" else 4_000
+    fewer = (
+        one["form"] == "long"
+        and one["flow"] == "activation"
+        and one["backend"] == "kafka"
+        and one.get("people", of_table) != of_table
+    )
     few = f" --people {one['people']}" if fewer else ""
     return f' ARGS="--on {one["backend"]} --flow {one["flow"]}{several}{few}"'
 

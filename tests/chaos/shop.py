@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,15 @@ class Process:
             time.sleep(0.002)
         return found
 
+    def answers(self, path: str) -> list[tuple[int, str]]:
+        """What the health server of each of its processes answers."""
+        return [_asked(line["port"], path) for line in list(self.said) if line.get("event") == "listening"]
+
+    def figures(self, name: str) -> list[float]:
+        """A metric, of each process and by its labels; nothing where there is none yet."""
+        lines = [line for _, page in self.answers("/metrics") for line in page.splitlines()]
+        return [float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+
     def ends_within(self, seconds: float) -> None:
         """Wait so long, or until it has ended."""
         limit = time.monotonic() + seconds
@@ -125,6 +135,17 @@ class Process:
         status = Path(f"/proc/{self.child.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         return round(int(found[1]) / 1024, 1) if found else 0.0
+
+
+def _asked(port: int, path: str, seconds: float = 5.0) -> tuple[int, str]:
+    """What a health server answers; 0 where there is none."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=seconds) as answer:
+            return int(answer.status), answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
 
 
 def outputs(out: Path) -> dict[str, bytes]:

@@ -33,7 +33,7 @@ def _looped(bench: Bench, seed: int, *, people: int, kills: int, processes: int,
     run.waves.all_said.wait()
     total = run.waves.sent
     began = time.monotonic()
-    told = killed(run, draw_of(seed, "R1:presence"), kills=kills, total=total, life_s=life_s)
+    told = killed(run, draw_of(seed, "R1:presence"), times=kills, total=total, life_s=life_s)
     exits = len(wanted["presence.visit"])
 
     def over() -> bool:
