@@ -38,7 +38,7 @@ helm-check: $(STAMP)  ## render, lint and check the chart; check the image and t
 	@bash tests/deploy/tools/make.sh
 	FOOTFALL_DEPLOY=all $(BIN)/python -m pytest tests/deploy -n auto --dist loadfile -rs $(ARGS)
 
-bench: $(STAMP)  ## measure: throughput, latency (B=short as CI does; B=latency RATE=1000 through Kafka)
+bench: $(STAMP)  ## measure: throughput, latency (B=short as CI does; B=latency RATE=1000 and B=outage through Kafka)
 	$(BIN)/python -m benchmarks $(B) $(if $(RATE),--rate $(RATE)) $(ARGS)
 
 chaos: $(STAMP)  ## kill it and compare (R=R1 SEED=7 for one row of the fault table; without R the short form of all)

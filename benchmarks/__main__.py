@@ -1,6 +1,6 @@
 """`make bench`: throughput and latency, a JSON file each, and the README's table.
 
-`latency` goes through a real Kafka broker, which it starts (Java and Maven needed); `live` through no broker.
+`latency` and `outage` go through a real Kafka broker, which they start (Java and Maven needed); `live` through no broker.
 
 `python -m benchmarks short` is the form that CI runs (under 3 minutes); it keeps its results apart.
 """
@@ -15,6 +15,7 @@ import orjson
 
 from benchmarks import broker, results
 from benchmarks.latency import latency
+from benchmarks.outage import outage
 from benchmarks.throughput import activation, presence
 
 BASELINE = Path(__file__).parent / "baseline.json"
@@ -28,6 +29,9 @@ FORMS: dict[str, dict[str, Any]] = {
     "all": {"minutes": 20, "days": 60, "rounds": 3, "seconds": 30.0},
     "short": {"minutes": 3, "days": 10, "rounds": 2, "seconds": 10.0},
 }
+
+
+BENCHES = ("all", "short", "throughput", "live", "latency", "outage")
 
 
 def fallen(ratios: dict[str, float], baseline: dict[str, float]) -> list[str]:
@@ -50,7 +54,7 @@ def _ratio(found: dict[str, Any]) -> dict[str, float]:
 def main() -> int:
     """Run the benches asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("bench", nargs="?", default="all", choices=("all", "short", "throughput", "live", "latency"))
+    parser.add_argument("bench", nargs="?", default="all", choices=BENCHES)
     parser.add_argument("--rate", type=int, default=1000, help="rows a second for latency")
     parser.add_argument("--baseline", action="store_true", help="keep the ratios of this short run as the baseline")
     asked = parser.parse_args()
@@ -60,6 +64,8 @@ def main() -> int:
     if asked.bench == "latency":
         command = f"make bench B=latency RATE={asked.rate}"
         benches["broker"] = lambda: broker.latency(asked.rate, 30.0, command)
+    if asked.bench == "outage":
+        benches["outage"] = lambda: outage(command, asked.rate)
     if asked.bench in {"all", "short", "live"}:
         benches["live"] = lambda: latency(asked.rate, form["seconds"], command)
     if asked.bench in {"all", "short", "throughput"}:
@@ -76,6 +82,10 @@ def main() -> int:
             results.say(f"{name}: looked at again, since the machine may have been busy")
             found = max(found, bench(), key=lambda one: one["reference"]["ratio"])
         ratios |= _ratio(found)
+        if found.get("held") is False:
+            wrong.append(
+                f"{name}: latency must be as before within {found['bar_s']:.0f} s; got {found['back_after_s']} s"
+            )
         if found.get("reference_match") is False:
             wrong.append(f"{name}: the flow and the reference must find the same; the figure is void")
         if asked.bench != "short":

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from shutil import copy2
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -32,6 +34,10 @@ from schemas.keys import key_of, partition_of
 from schemas.people import WebEvent
 from schemas.pseudonym import tokens
 from schemas.sensing import Position
+
+if TYPE_CHECKING:
+    from tests.broker.kafka import Kafka
+    from tests.broker.registry import Registry as TestRegistry
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTITIONS = 4
@@ -148,6 +154,7 @@ def observe(broker: str, seconds: float, warm_up: float) -> None:
     names = {"decision.record": "decision", "action.command": "command", "bench.loop": "loop"}
     consumer = _assigned(broker, list(names))
     found = {name: HdrHistogram(1, 60_000_000, 3) for name in (*names.values(), *STAGES, "decided", "acknowledged")}
+    by_second: defaultdict[int, list[int]] = defaultdict(list)
     sys.stdout.buffer.write(b"ready\n")
     sys.stdout.flush()
     begun = time.monotonic()
@@ -160,6 +167,7 @@ def observe(broker: str, seconds: float, warm_up: float) -> None:
         due = int(value) if name == "loop" else decode_body(str(message.topic()), unframed(value)[1]).ingest_time
         found[name].record_value(max(1, now - due))
         if name == "decision":
+            by_second[due // 1_000_000].append(now - due)
             stages = dict(message.headers() or []).get("ff-stages")
             if stages is not None:
                 passed = orjson.loads(stages)
@@ -169,7 +177,8 @@ def observe(broker: str, seconds: float, warm_up: float) -> None:
                     found[after].record_value(max(1, passed[after] - passed.get(before, due)))
     counts = {name: found[name].get_total_count() for name in found}
     quantiles = {name: _quantiles(found[name]) for name in found if counts[name]}
-    sys.stdout.buffer.write(orjson.dumps({"counts": counts, "latency_ms": quantiles}))
+    told = {"counts": counts, "latency_ms": quantiles, "by_second": sorted(by_second.items())}
+    sys.stdout.buffer.write(orjson.dumps(told))
 
 
 def loop(broker: str) -> None:
@@ -192,7 +201,8 @@ def _quantiles(found: Any) -> dict[str, float]:
     return {name: round(found.get_value_at_percentile(point) / 1e3, 2) for name, point in points.items()}
 
 
-def _part(*words: object, **options: Any) -> subprocess.Popen[bytes]:
+def part(*words: object, **options: Any) -> "subprocess.Popen[bytes]":
+    """Start one of the processes."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "RUST_BACKTRACE": "0"}
     return subprocess.Popen([sys.executable, "-m", *map(str, words)], cwd=ROOT, env=env, **options)
 
@@ -208,54 +218,63 @@ def _ready(port: int, limit_s: float = 90) -> None:
     raise TimeoutError(f"the pipeline must be ready within {limit_s:.0f} s")
 
 
+@contextmanager
+def worker(folder: Path, kafka: "Kafka", registry: "TestRegistry") -> Iterator["subprocess.Popen[bytes]"]:
+    """`footfall run store` with one campaign, ready, on topics and subjects of its own; it drains at the end."""
+    from tests.broker.jars import free_ports
+
+    base = folder / "shop"
+    for name in ("campaigns", "templates", "segments"):
+        (base / name).mkdir(parents=True)
+    copy2(EXAMPLE / "venue.geojson", base)
+    (base / ".key").write_bytes(KEY)
+    (base / ".key").chmod(0o400)
+    (base / "campaigns" / "looked-at-it.yaml").write_text(CAMPAIGN.lstrip())
+    (base / "templates" / "said.yaml").write_text(TEMPLATE)
+    (port,) = free_ports(1)
+    config = base / "footfall.toml"
+    config.write_text(SETTINGS.format(broker=kafka.bootstrap, registry=registry.url, port=port))
+    for words in (
+        ("topics", "create", "--config", config, "--apply"),
+        ("schemas", "register", "--registry", registry.url),
+    ):
+        if part("flows.cli", *words, stderr=subprocess.DEVNULL).wait():
+            raise RuntimeError(f"footfall {' '.join(map(str, words[:2]))} must succeed")
+    with (folder / "worker.log").open("wb") as log:
+        process = part("flows.cli", "run", "store", "--config", config, stderr=log)
+        try:
+            try:
+                _ready(port)
+            except TimeoutError:
+                say((folder / "worker.log").read_text()[-4000:])
+                raise
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
 def latency(rate: int, seconds: float, command: str) -> dict[str, Any]:
     """Start the four processes, and the loop beside them; answers the result."""
-    from tests.broker.jars import free_ports
     from tests.broker.kafka import Kafka
     from tests.broker.registry import Registry as TestRegistry
 
-    warm_up = 10.0
     with (
         TemporaryDirectory() as folder,
         Kafka(Path(folder) / "kafka", fast=True) as kafka,
         TestRegistry(Path(folder) / "registry") as registry,
     ):
-        base = Path(folder) / "shop"
-        for name in ("campaigns", "templates", "segments"):
-            (base / name).mkdir(parents=True)
-        copy2(EXAMPLE / "venue.geojson", base)
-        (base / ".key").write_bytes(KEY)
-        (base / ".key").chmod(0o400)
-        (base / "campaigns" / "looked-at-it.yaml").write_text(CAMPAIGN.lstrip())
-        (base / "templates" / "said.yaml").write_text(TEMPLATE)
-        (port,) = free_ports(1)
-        config = base / "footfall.toml"
-        config.write_text(SETTINGS.format(broker=kafka.bootstrap, registry=registry.url, port=port))
-        for words in (
-            ("topics", "create", "--config", config, "--apply"),
-            ("schemas", "register", "--registry", registry.url),
-        ):
-            if _part("flows.cli", *words, stderr=subprocess.DEVNULL).wait():
-                raise RuntimeError(f"footfall {' '.join(map(str, words[:2]))} must succeed")
-        _loop_topic(kafka.bootstrap)
-        log = (Path(folder) / "pipeline.log").open("wb")
-        pipeline = _part("flows.cli", "run", "store", "--config", config, stderr=log)
-        beside = _part("benchmarks.broker", "loop", "--broker", kafka.bootstrap)
-        try:
+        loop_topic(kafka.bootstrap)
+        with worker(Path(folder), kafka, registry) as pipeline:
+            beside = part("benchmarks.broker", "loop", "--broker", kafka.bootstrap)
             try:
-                _ready(port)
-            except TimeoutError:
-                say((Path(folder) / "pipeline.log").read_text()[-4000:])
-                raise
-            return _measured(kafka.bootstrap, registry.url, rate, seconds, warm_up, command, pipeline.pid)
-        finally:
-            beside.terminate()
-            pipeline.terminate()
-            pipeline.wait(30)
-            log.close()
+                return _measured(kafka.bootstrap, registry.url, rate, seconds, 10.0, command, pipeline.pid)
+            finally:
+                beside.terminate()
 
 
-def _loop_topic(broker: str) -> None:
+def loop_topic(broker: str) -> None:
+    """Make the topic that the plain loop answers on."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
     admin = AdminClient({"bootstrap.servers": broker})
@@ -271,7 +290,7 @@ def _measured(
     broker: str, registry: str, rate: int, seconds: float, warm_up: float, command: str, pid: int
 ) -> dict[str, Any]:
     whole = warm_up + seconds
-    watching = _part(
+    watching = part(
         "benchmarks.broker",
         "observe",
         "--broker",
@@ -285,7 +304,7 @@ def _measured(
     assert watching.stdout is not None
     watching.stdout.readline()
     before = _cpu_s(pid)
-    sending = _part(
+    sending = part(
         "benchmarks.broker", "generate", "--broker", broker, "--registry", registry, "--rate", rate, "--seconds", whole,
         stdout=subprocess.PIPE,
     )  # fmt: skip

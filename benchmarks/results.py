@@ -79,6 +79,11 @@ def _rows() -> list[str]:
         for name, stage in one.get("latency_ms", {}).items():
             void = f" (void: {one['void']})" if one.get("void") else ""
             lines.append(f"| {one['title']}: {name}{void} | p50 {stage['p50']} ms, p99 {stage['p99']} ms | | |")
+        if "back_after_s" in one:
+            lines.append(
+                f"| {one['title']}: p99 of decisions as before (at most x 1.5) after its return |"
+                f" {one['back_after_s']} s, {one['p99_before_ms']} ms before; away {one['away_s']} s | | |"
+            )
         if stages := one.get("stages_ms"):
             each = ", ".join(f"{name} {stage['p50']} / {stage['p99']}" for name, stage in stages.items())
             lines.append(f"| {one['title']}: stages to the decision, p50 / p99 in ms | {each} | | |")
