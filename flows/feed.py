@@ -89,7 +89,7 @@ def feed(config: Path, *, seed: int, seconds: float | None, insecure: bool, say:
     registry = Registry(ports.registry(settings, base))
     registry.wait(limit_s, say)
     schema_ids = subjects.ids(registry, FED, prefix)
-    sender = Sender(access.config(), acked=lambda *_: None, limit_s=limit_s, largest=1 << 20)
+    sender = Sender(access.config(), acked=lambda *_: None, limit_s=limit_s, limits=[1 << 20])
     shop, said, began = LiveShop(seed), Counter[str](), monotonic()
     moved = Moved(wall() - shop.start)
     stop = Event()

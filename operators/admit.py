@@ -17,7 +17,7 @@ from operators.door.ranges import fault_of
 from operators.door.reorder import Trail, Waiting
 from operators.door.repeats import Repeats
 from operators.door.shore import Shore
-from operators.door.times import END, UNTIL, fault_of_time
+from operators.door.times import END, UNTIL, fault_of_clock, fault_of_time
 from operators.state.store import Tables
 from operators.venues.dwelling import default_of
 from operators.venues.place import Places
@@ -121,7 +121,7 @@ class Admit:
 
     def _position(self, event: Event) -> None:
         reading: Position = event.record  # type: ignore[assignment]
-        if (fault := self._grounds.fault_of_position(reading)) is not None:
+        if (fault := fault_of_clock(reading) or self._grounds.fault_of_position(reading)) is not None:
             self._refuse(event, *fault)
             return
         if self._grounds.sensitive(reading):
@@ -355,7 +355,7 @@ class Admit:
 
     def _fact(self, event: Event) -> None:
         record, topic = event.record, event.topic
-        fault = fault_of(record)
+        fault = fault_of_clock(record) or fault_of(record)
         if fault is None and topic.startswith("sensing."):
             fault = self._grounds.fault_of_sensed(record)
         source = self._shore.source(record.site_id, record.source_id) if topic.startswith("sensing.") else None

@@ -16,7 +16,7 @@ import numpy as np
 
 from operators.state.store import Table, Tables
 from schemas import ids
-from schemas.codec import BadFraming, Undecodable, decode_datum, unframed
+from schemas.codec import LARGEST_ID, BadFraming, Undecodable, decode_datum, unframed
 from schemas.items import DataKey, Event, Heard, Item, Tally
 from schemas.letters import Sealed, letter
 from schemas.pseudonym import NAMESPACES, BadIdentifier, Tokens, namespace_of, subject_tokens
@@ -27,6 +27,7 @@ from schemas.topics import TOPICS
 from schemas.types import AnyRecord
 
 LARGEST_KEY = 256
+LARGEST_BASE = 1 << 62
 MOST_IDENTIFIERS = 8
 _ENVELOPE = frozenset({"event_id", "event_time", "ingest_time", "site_id", "source_id", "seq"})
 _BLOCKED = re.compile(r"[0-]*|-1|null|none|anonymous|invalid|(test|noemail)@.*", re.IGNORECASE)
@@ -158,6 +159,8 @@ class Decode:
             raise Refusal("OVERSIZE", str(error)) from None
         except BadIdentifier as error:
             raise Refusal("BAD_ID", str(error)) from None
+        except UnicodeEncodeError:
+            raise Refusal("BAD_SHAPE", "a text must be one that UTF-8 can write") from None
         if unknown:
             self._tally[heard.topic, "unknown_field"] += unknown
         if isinstance(record, Consent) and not record.epoch:
@@ -229,6 +232,8 @@ class Decode:
                 values[name] = np.frombuffer(column, kind).tolist()
         if not 0 <= batch.count <= 10_000:
             raise Refusal("OVERSIZE", "a batch must hold at most 10,000 readings")
+        if max(abs(batch.event_time), abs(batch.first_seq or 0)) > LARGEST_BASE:
+            raise Refusal("OUT_OF_RANGE", "event_time and first_seq must leave room for what is counted from them")
         if any(ix >= len(batch.subjects) for ix in values["subject_ix"]):
             raise Refusal("BAD_SHAPE", "subject_ix must name a subject of the batch")
 
@@ -281,7 +286,7 @@ class Decode:
             payload=heard.value,
             sealed=self._rule.sealed,
             key=heard.key,
-            schema_id=int.from_bytes(heard.value[1:5]) if heard.form == "wire" and len(heard.value) >= 5 else None,
+            schema_id=_schema_id(heard),
         )
         return Event(heard.number, heard.clock, "ops.dead-letter", found)
 
@@ -299,6 +304,17 @@ _SINGLE = _fields("identifier", "from_id", "to_id", "subject_id")
 _SEVERAL = _fields("identifiers", "subjects")
 _MAPS = _fields("properties", "traits", "params")
 _COLUMNS = ("x_m", "y_m", "floor", "accuracy_m", "z_m", "speed_mps")
+
+
+def _schema_id(heard: Heard) -> int | None:
+    """The id that a frame names; what has no frame, or names what no registry gives, has none."""
+    if heard.form != "wire":
+        return None
+    try:
+        found, _ = unframed(heard.value)
+    except BadFraming:
+        return None
+    return found if found <= LARGEST_ID else None
 
 
 def _readable(value: Any) -> int | None:

@@ -14,6 +14,10 @@ from schemas.types import AnyRecord
 Sealed = Callable[[bytes], bytes]
 VERSION = "1"
 LARGEST_PAYLOAD = 64 << 10
+"""What is kept of a payload that is cut (bytes)."""
+WHOLE_PAYLOAD = 900_000
+"""A payload up to this size is kept whole: it fits a topic of default settings, sealed and with its envelope."""
+LARGEST_KEY = 256
 WITHHELD = frozenset({"PERSONAL_DATUM", "REFUSED_CATEGORY"})
 CLEAR_TOPICS = frozenset(
     {
@@ -54,10 +58,12 @@ def letter(
 ) -> DeadLetter:
     """Write the letter of one refused message.
 
-    `payload` is sealed where the topic can carry an identifier, cut at 64 KiB for OVERSIZE, and left out for
-    the reasons that withhold it; `payload_sha256` is that of the bytes as they would be kept.
+    `payload` is sealed where the topic can carry an identifier, cut at 64 KiB for OVERSIZE and where a letter of
+    all of it would fit no topic, and left out for the reasons that withhold it; `payload_sha256` is that of the
+    bytes as they would be kept. A key is cut at 256 bytes.
     """
-    cut = payload[:LARGEST_PAYLOAD] if reason == "OVERSIZE" else payload
+    cut = payload[:LARGEST_PAYLOAD] if reason == "OVERSIZE" or len(payload) > WHOLE_PAYLOAD else payload
+    key = None if key is None else key[:LARGEST_KEY]
     kept = cut if topic in CLEAR_TOPICS else sealed(cut)
     return DeadLetter(
         event_id=ids.dead(topic, partition, offset, "" if index is None else index),
@@ -101,6 +107,11 @@ def dead_letter(*, event: Event, stage: str, reason: str, detail: str, sealed: S
         sealed=sealed,
     )
     return Event(event.number, event.clock, "ops.dead-letter", found)
+
+
+def bare(found: DeadLetter) -> DeadLetter:
+    """A letter without what it quotes: what is left fits any topic, and its digest still names the payload."""
+    return msgspec.structs.replace(found, payload=None, origin_key=None, schema_id=None)
 
 
 def refused_by_sink(*, event: Event, partition: int, detail: str, sealed: Sealed) -> Event:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import msgspec
 import orjson
 from bytewax.outputs import StatefulSinkPartition
 from confluent_kafka import Message
@@ -18,7 +19,7 @@ from operators.connectors.tails import SMALLEST_LIMIT
 from schemas.codec import BadFraming, Undecodable, encode, head_of
 from schemas.items import Batch, Event
 from schemas.keys import key_of, partition_of
-from schemas.letters import refused_by_sink
+from schemas.letters import bare, refused_by_sink
 from schemas.operations import DeadLetter
 from schemas.types import Record
 
@@ -51,10 +52,8 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         self._read_back(resume)
         self._in_transactions = {outputs.prefix + topic for topic in outputs.fenced}
         wide = outputs.topics - outputs.fenced
-        largest = min((opened.found[topic].largest for topic in wide), default=SMALLEST_LIMIT)
-        self._wide = Sender(
-            outputs.kafka, acked=self._acked, beat=outputs.beat, limit_s=outputs.wait_s, largest=largest
-        )
+        limits = [opened.found[topic].largest for topic in wide] or [SMALLEST_LIMIT]
+        self._wide = Sender(outputs.kafka, acked=self._acked, beat=outputs.beat, limit_s=outputs.wait_s, limits=limits)
 
     def write_batch(self, values: list[Batch]) -> None:
         self._wide.heed()
@@ -177,6 +176,9 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
 
     def _refused(self, event: Event, partition: int, why: str) -> Outgoing | None:
         letters = "ops.dead-letter"
+        record = event.record
+        if isinstance(record, DeadLetter) and record != bare(record):  # a small topic takes at least that
+            return self._fresh(msgspec.structs.replace(event, record=bare(record)), {})
         if event.topic == letters or letters not in self._outputs.topics:
             raise Misrouted(f"{event.topic}: a record cannot be written, nor its dead letter: {why}")
         self.guard.counts["refused", event.topic] += 1

@@ -61,12 +61,12 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
             owner.claim()
         acked: dict[int, Callable[[str, int, int], None]] = {}
         transactional = outputs.topics & outputs.fenced
-        largest = min((ours[topic].largest for topic in transactional), default=0)
+        limits = [ours[topic].largest for topic in transactional]
 
         def made(lane: int, wait_s: float = outputs.wait_s) -> FencedSender:
             sender = FencedSender(
                 outputs.kafka, named[lane], acked=partial(_told, acked, lane), beat=outputs.beat,
-                limit_s=outputs.wait_s, largest=largest,
+                limit_s=outputs.wait_s, limits=limits,
             )  # fmt: skip
             sender.open(wait_s)
             return sender

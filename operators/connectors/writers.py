@@ -12,7 +12,7 @@ from operators.connectors.clock import monotonic
 from operators.connectors.registry import Registry, RegistryAway
 from operators.connectors.subjects import subject_of
 from schemas import avsc
-from schemas.codec import BadFraming, unframed
+from schemas.codec import LARGEST_ID, BadFraming, unframed
 from schemas.topics import TOPICS
 
 REMEMBERED_S = 60.0
@@ -95,6 +95,8 @@ class Schemas(Mapping[int, Found]):
         found = self._found.get(schema_id)
         if found is not None:
             return found
+        if schema_id > LARGEST_ID:  # nothing gives such an id, and a registry asked for it answers as if it were none
+            return None
         now = self._now()
         asked = self._unknown.get(schema_id)
         if asked is not None and now - asked < remembered_s:

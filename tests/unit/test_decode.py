@@ -1,6 +1,7 @@
 """Decode: identifiers are tokens behind it, and a refusal is a value."""
 
 import io
+import json
 import struct
 from base64 import b64encode
 from typing import Any
@@ -220,3 +221,14 @@ def test_the_consent_epoch_names_the_content_alone() -> None:
     assert (
         consent_epoch(first) == consent_epoch(second) != consent_epoch(record(event_time=1, identifier="loyalty:1:y"))
     )
+
+
+@pytest.mark.parametrize(
+    ("topic", "row"),
+    [
+        ("sensing.position", {**POSITION, "subject_id": "\ud800"}),
+        ("crm.contact-point", {"event_time": 1, "identifier": "loyalty:a", "kind": "NAME", "value": "\ud800"}),
+    ],
+)
+def test_a_text_that_utf_8_cannot_write_is_of_no_shape(topic: str, row: dict[str, object]) -> None:
+    assert refusal(topic, json.dumps(row).encode())[0] == "BAD_SHAPE"
