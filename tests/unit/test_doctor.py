@@ -14,6 +14,7 @@ ENDS = ("store.topics", "store.records")
 @pytest.fixture
 def config(tmp_path):
     (tmp_path / ".key").write_text("a key")
+    (tmp_path / ".key").chmod(0o400)
     path = tmp_path / "footfall.toml"
     path.write_text('[pseudonym]\nkey_file = ".key"\n[state]\nbackend = "rocksdb"\n')
     return path
