@@ -12,12 +12,12 @@ from bytewax.outputs import Sink
 from flows.settings import Settings, WrongUse
 from operators.connectors.clock import wall
 from operators.state.epochs import EpochStore
-from operators.state.home import Chain, Home
+from operators.state.home import Chain, Home, Key, mark_of, same_key
 from operators.state.lock import Lock
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import Store
-from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION
+from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION, fingerprint
 from schemas.shards import ALONE, SHARDS
 
 if TYPE_CHECKING:  # a replay or a demo needs no broker, and starts the sooner without its client
@@ -213,13 +213,29 @@ def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, pr
 
     Processes that share their shards share one directory: it does not matter how many they are.
     """
-    path = base / settings.state.dir
+    path, key = base / settings.state.dir, _known_by(settings, base)
     shards = shards_of(settings, flow)
     if shards > 1:
-        return Home(path, flow, shards=shards)
+        return Home(path, flow, shards=shards, key=key)
     if process is not None:
-        return Home(path / f"process-{process:02}", flow, processes=processes)
-    return Home(path, flow, processes=processes)
+        return Home(path / f"process-{process:02}", flow, processes=processes, key=key)
+    return Home(path, flow, processes=processes, key=key)
+
+
+def key_kept(settings: Settings, base: Path) -> None:
+    """Compare the pseudonym key with the one that the state directory was begun under.
+
+    Raises:
+        ForeignState: it is another.
+    """
+    path = base / settings.state.dir
+    for one in (path, *sorted(path.glob("process-*"))):
+        same_key(one, mark_of(one) or {}, _known_by(settings, base))
+
+
+def _known_by(settings: Settings, base: Path) -> Key:
+    key, version, _ = key_of(settings, base, required=True)
+    return version, fingerprint(key)
 
 
 def set_aside(settings: Settings, base: Path) -> Path | None:
