@@ -103,6 +103,7 @@ def _remedy_of(error: Exception) -> str:
 
 def _key(settings: Settings, base: Path) -> str:
     _, version, _ = ports.key_of(settings, base, required=True)
+    ports.key_kept(settings, base)
     return f"the pseudonym key is there, version {version}"
 
 

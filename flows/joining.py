@@ -123,6 +123,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
             flow=start.flow,
             schema_ids=schema_ids,
             sealed=sealer(deployment_key(deployment.key)),
+            site_id=deployment.site_id,
             prefix=prefix,
             lanes=count if shards == 1 else shards,
             mine=(own,) if shards == 1 else tuple(range(own, shards, count)),

@@ -12,12 +12,12 @@ from bytewax.outputs import Sink
 from flows.settings import Settings, WrongUse
 from operators.connectors.clock import wall
 from operators.state.epochs import EpochStore
-from operators.state.home import Chain, Home
+from operators.state.home import Chain, Home, Key, mark_of, same_key
 from operators.state.lock import Lock
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import Store
-from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION
+from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION, fingerprint
 from schemas.shards import ALONE, SHARDS
 
 if TYPE_CHECKING:  # a replay or a demo needs no broker, and starts the sooner without its client
@@ -78,7 +78,10 @@ class Ports:
 
 
 def key_of(settings: Settings, base: Path, *, required: bool) -> tuple[bytes, int, bool]:
-    """Pseudonym key, its version, and whether it is the published example."""
+    """Pseudonym key, its version, and whether it is the published example.
+
+    Where a key is `required`, by a flow that runs, its file must be closed to others, as that of any secret.
+    """
     named = settings.pseudonym.key_file
     if named is None:
         if required:
@@ -86,7 +89,7 @@ def key_of(settings: Settings, base: Path, *, required: bool) -> tuple[bytes, in
         return EXAMPLE_KEY, EXAMPLE_VERSION, True
     path = base / named
     try:
-        key = path.read_bytes().rstrip(b"\r\n")
+        key = (_closed(path) if required else path).read_bytes().rstrip(b"\r\n")
     except OSError as error:
         raise WrongUse(f"{path}: the pseudonym key must be readable; {error.strerror}") from error
     if not 0 < len(key) <= 64:
@@ -102,6 +105,7 @@ def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, inse
     named = bootstrap or kafka.bootstrap
     if named is None:
         raise WrongUse("bootstrap in [kafka] must name a broker, or --bootstrap must")
+    key_file = _file(base, kafka.key_file)
     access = Access(
         bootstrap=named,
         profile=kafka.profile,
@@ -109,7 +113,7 @@ def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, inse
         username=kafka.username,
         password=_secret(base, kafka.password_file),
         certificate_file=_file(base, kafka.certificate_file),
-        key_file=_file(base, kafka.key_file),
+        key_file=key_file and _closed(key_file),
         key_password=_secret(base, kafka.key_password_file),
         token_url=kafka.token_url,
         client_id=kafka.client_id,
@@ -147,15 +151,23 @@ def _file(base: Path, name: str | None) -> Path | None:
     return path
 
 
+def _closed(path: Path) -> Path:
+    """The file of a secret, which others must not be able to read.
+
+    Its group may: a pod is given a mounted Secret through the group of its volume.
+    """
+    if path.stat().st_mode & 0o007:
+        raise WrongUse(f"{path}: a secret must not be open to everybody; chmod 0400 {path}")
+    return path
+
+
 def _secret(base: Path, name: str | None) -> str | None:
-    """A secret from its file, which others must not be able to read."""
+    """A secret from its file."""
     path = _file(base, name)
     if path is None:
         return None
-    if path.stat().st_mode & 0o007:
-        raise WrongUse(f"{path}: a secret must not be open to everybody; chmod 0400 {path}")
     try:
-        return path.read_text().rstrip("\r\n")
+        return _closed(path).read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUse(f"{path}: a secret must be readable text; {type(error).__name__}") from error
 
@@ -201,13 +213,29 @@ def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, pr
 
     Processes that share their shards share one directory: it does not matter how many they are.
     """
-    path = base / settings.state.dir
+    path, key = base / settings.state.dir, _known_by(settings, base)
     shards = shards_of(settings, flow)
     if shards > 1:
-        return Home(path, flow, shards=shards)
+        return Home(path, flow, shards=shards, key=key)
     if process is not None:
-        return Home(path / f"process-{process:02}", flow, processes=processes)
-    return Home(path, flow, processes=processes)
+        return Home(path / f"process-{process:02}", flow, processes=processes, key=key)
+    return Home(path, flow, processes=processes, key=key)
+
+
+def key_kept(settings: Settings, base: Path) -> None:
+    """Compare the pseudonym key with the one that the state directory was begun under.
+
+    Raises:
+        ForeignState: it is another.
+    """
+    path = base / settings.state.dir
+    for one in (path, *sorted(path.glob("process-*"))):
+        same_key(one, mark_of(one) or {}, _known_by(settings, base))
+
+
+def _known_by(settings: Settings, base: Path) -> Key:
+    key, version, _ = key_of(settings, base, required=True)
+    return version, fingerprint(key)
 
 
 def set_aside(settings: Settings, base: Path) -> Path | None:

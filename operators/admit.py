@@ -32,6 +32,7 @@ QUIET = 60 * SECOND
 SWEEP = 600 * SECOND
 FORGET_SUBJECT = HOUR
 POSITIONS = frozenset({"sensing.position", "sensing.position-batch"})
+_QUARANTINED = "the clock of its source must be right; an alert QUARANTINED says which"
 DUE = frozenset({"consent.record", "identity.link", "venue.zone", "venue.site", "control.threshold"})
 
 
@@ -148,10 +149,10 @@ class Admit:
                 self._graduate(source, reading.ingest_time)
             return
         if due:
-            self._judge(source, reading.ingest_time, reading.tech)
+            self._judge(source, reading.ingest_time, held)
             held = (reading.event_time + source.correction, *held[1:])
         if source.trust is Trust.QUARANTINED:
-            self._refuse(event, "CLOCK_QUARANTINE", f"clock of source {source.source_id!r} is quarantined")
+            self._refuse(event, "CLOCK_QUARANTINE", _QUARANTINED)
         elif self._timely(held, event) and not self._untracked(held):
             self._enter(source, held)
             self._flow()
@@ -193,7 +194,14 @@ class Admit:
     def _refuse(self, event: Event, reason: str, detail: str) -> None:
         self._tally[event.topic, "dead"] += 1
         self._out.append(
-            dead_letter(event=event, stage="ADMIT", reason=reason, detail=detail, sealed=self._rule.sealed)
+            dead_letter(
+                event=event,
+                site_id=self._grounds.site_of(event.record),
+                stage="ADMIT",
+                reason=reason,
+                detail=detail,
+                sealed=self._rule.sealed,
+            )
         )
 
     def _say(self, topic: str, record: AnyRecord) -> None:
@@ -215,8 +223,9 @@ class Admit:
             return self._rule.reorder_us
         return self._rule.reorders.get(tech, default_of(tech).reorder_us)
 
-    def _judge(self, source: Source, ingest_time: int, tech: str) -> None:
-        source.longest_us = max(source.longest_us, self._longest(tech))
+    def _judge(self, source: Source, ingest_time: int, held: Held | None) -> None:
+        """Judge a clock; `held` is the last reading of the source, where any is kept."""
+        source.longest_us = max(source.longest_us, self._longest("UNKNOWN" if held is None else held[8].tech))
         notices = judge(
             source,
             ingest_time,
@@ -226,18 +235,16 @@ class Admit:
         )
         self._shore.judged(source)
         for notice in notices:
-            self._say("ops.alert", remarks.alert(source, ingest_time, notice))
+            self._say("ops.alert", remarks.alert(source, ingest_time, notice, held))
 
     def _graduate(self, source: Source, ingest_time: int) -> None:
         """End a probation: the estimate decides, then what has waited goes through the gates that are left."""
         waiting, source.waiting = sorted(source.waiting), []
-        tech = waiting[-1][8].tech if waiting else "UNKNOWN"
-        self._judge(source, ingest_time, tech)
+        self._judge(source, ingest_time, waiting[-1] if waiting else None)
         for held in waiting:
             corrected: Held = (held[8].event_time + source.correction, *held[1:])
             if source.trust is Trust.QUARANTINED:
-                detail = f"clock of source {source.source_id!r} is quarantined"
-                self._refuse(self._as_event(held), "CLOCK_QUARANTINE", detail)
+                self._refuse(self._as_event(held), "CLOCK_QUARANTINE", _QUARANTINED)
             elif self._timely(corrected, self._as_event(held)):
                 self._enter(source, corrected, tried=True)
         self._flow()

@@ -8,7 +8,6 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from schemas import ids
 from schemas.codec import LARGEST_ID, BadFraming, Undecodable, decode_datum, unframed
 from schemas.items import DataKey, Event, Heard, Item, Tally
 from schemas.letters import Sealed, letter
+from schemas.personal import personal
 from schemas.pseudonym import NAMESPACES, BadIdentifier, Tokens, namespace_of, subject_tokens
 from schemas.reference import Consent
 from schemas.rows import LARGEST_ARRAY, LARGEST_STRING, LARGEST_VALUE, BadShape, Oversize, instant, loads, reader
@@ -31,10 +31,6 @@ LARGEST_BASE = 1 << 62
 MOST_IDENTIFIERS = 8
 _ENVELOPE = frozenset({"event_id", "event_time", "ingest_time", "site_id", "source_id", "seq"})
 _BLOCKED = re.compile(r"[0-]*|-1|null|none|anonymous|invalid|(test|noemail)@.*", re.IGNORECASE)
-_EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
-_PHONE = re.compile(r"(?:\+|00)[0-9][0-9 ()./-]{6,}[0-9]")
-_MAC = re.compile(r"(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}", re.IGNORECASE)
-_CARD = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}")
 
 
 @dataclass
@@ -271,7 +267,6 @@ class Decode:
     def _refused(self, heard: Heard, row: dict[str, Any], index: int | None, refusal: Refusal) -> Event:
         self._tally[heard.topic, "dead"] += 1
         event_time, ingest_time = (_readable(row.get(name)) for name in ("event_time", "ingest_time"))
-        site = row.get("site_id")
         found = letter(
             topic=heard.topic,
             partition=heard.partition,
@@ -279,7 +274,7 @@ class Decode:
             index=index,
             event_time=heard.clock if event_time is None else event_time,
             ingest_time=heard.clock if ingest_time is None else ingest_time,
-            site_id=site if isinstance(site, str) and site.isprintable() and len(site) < 64 else self._rule.site_id,
+            site_id="" if row.get("site_id") == "" else self._rule.site_id,  # any other may be anything
             stage="DECODE",
             reason=refusal.reason,
             detail=refusal.detail,
@@ -322,26 +317,6 @@ def _readable(value: Any) -> int | None:
         return None if value is None else instant(value)
     except BadShape:
         return None
-
-
-def personal(value: Any) -> bool:
-    """Whether a text holds what looks like an e-mail, phone, card, MAC or IP address."""
-    if not isinstance(value, str):
-        return False
-    if _EMAIL.search(value) or _PHONE.search(value) or _MAC.search(value):
-        return True
-    if any(_luhn(re.sub(r"[ -]", "", found)) for found in _CARD.findall(value)):
-        return True
-    try:
-        ip_address(value.strip())
-    except ValueError:
-        return False
-    return not value.strip().isdecimal()
-
-
-def _luhn(digits: str) -> bool:
-    doubled = [int(digit) * (2 if place % 2 else 1) for place, digit in enumerate(reversed(digits))]
-    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
 
 
 def consent_epoch(record: Consent) -> str:

@@ -183,7 +183,14 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
             raise Misrouted(f"{event.topic}: a record cannot be written, nor its dead letter: {why}")
         self.guard.counts["refused", event.topic] += 1
         return self._fresh(
-            refused_by_sink(event=event, partition=partition, detail=why, sealed=self._outputs.sealed), {}
+            refused_by_sink(
+                event=event,
+                site_id=self._outputs.site_id,
+                partition=partition,
+                detail=why,
+                sealed=self._outputs.sealed,
+            ),
+            {},
         )
 
     def _partition(self, topic: str, key: str) -> int:

@@ -26,6 +26,7 @@ class Outputs:
         flow: name of the flow; with `sink` and the lane it names the transactions, for ever.
         schema_ids: schema id by topic; its topics are what is written.
         sealed: seals the payload of a dead letter.
+        site_id: the site of the flow, which stands in dead letters of the sink.
         prefix: stands before every topic and transactional id.
         fenced: topics written in transactions, which shut out a zombie at about 3 ms a batch.
         lanes: how many lanes there are, for the life of the state; `mine` are those of this process.
@@ -43,6 +44,7 @@ class Outputs:
     flow: str
     schema_ids: Mapping[str, int]
     sealed: Sealed
+    site_id: str = ""
     prefix: str = ""
     sink: str = "records"
     fenced: frozenset[str] = frozenset({"action.command"})

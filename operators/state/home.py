@@ -17,6 +17,8 @@ from operators.state.store import StateDamaged, StateFault, Token
 
 Chain = tuple[int, tuple[str, ...]]
 """A step's number in the state, and the shards that it has."""
+Key = tuple[int, str]
+"""Version and fingerprint of the pseudonym key, under whose hashes everybody is known in a state."""
 _RECOVERY, _STARTS, _MARK = "recovery", "starts.json", "FORMAT"
 
 
@@ -43,17 +45,18 @@ class Home:
         flow: name of the flow that lives there.
         processes: of how many processes with state of their own this is one; fixed for the life of the state.
         shards: how many shards it holds; fixed, too.
+        key: under which pseudonym key; fixed, too. None looks at a state without asking.
 
     Raises:
         StateHeld, StateDamaged, ForeignState: nothing was changed.
     """
 
-    def __init__(self, path: Path, flow: str, *, processes: int = 1, shards: int = 1) -> None:
+    def __init__(self, path: Path, flow: str, *, processes: int = 1, shards: int = 1, key: Key | None = None) -> None:
         self.path, self.flow, self._shards = path, flow, shards
         self.lock = Lock(path)
         self._held: list[RocksStore] = []
         try:
-            self._checked_format(processes)
+            self._checked_format(processes, key)
         except BaseException:
             self.lock.release()
             raise
@@ -63,8 +66,7 @@ class Home:
         """The recovery store."""
         return self.path / _RECOVERY
 
-    def _checked_format(self, processes: int) -> None:
-        mark = self.path / _MARK
+    def _checked_format(self, processes: int, key: Key | None) -> None:
         found = mark_of(self.path)
         if found is None:
             strange = sorted(one.name for one in self.path.iterdir() if one.name not in {OWNER, f"{_MARK}.new"})
@@ -73,10 +75,8 @@ class Home:
                     f"{self.path} holds {', '.join(strange)} and no FORMAT file: it is no state directory, or lost"
                     " part of itself. Restore it whole, or name another dir in [state]"
                 )
-            fresh = mark.with_name(f"{_MARK}.new")
             said = {"format": FORMAT, "flow": self.flow, "processes": processes, "shards": self._shards}
-            fresh.write_text(json.dumps(said) + "\n")
-            fresh.replace(mark)
+            self._mark(said | _keyed(key))
             return
         if found.get("format") != FORMAT:
             raise ForeignState(f"{self.path} has format {found.get('format')}; this program reads format {FORMAT}")
@@ -92,6 +92,16 @@ class Home:
                 f"{self.path} was begun with shards = {found.get('shards', 1)} in [engine], which is fixed for the life"
                 f" of the state; got {self._shards}"
             )
+        if key is None:
+            return
+        same_key(self.path, found, key)
+        if "key_fingerprint" not in found:  # begun before a mark held one
+            self._mark(found | _keyed(key))
+
+    def _mark(self, said: dict[str, object]) -> None:
+        fresh = self.path / f"{_MARK}.new"
+        fresh.write_text(json.dumps(said) + "\n")
+        fresh.replace(self.path / _MARK)
 
     def begins(self) -> dict[str, int]:
         """Note a start; how many there were, by cause."""
@@ -183,6 +193,29 @@ def mark_of(path: Path) -> dict[str, object] | None:
     if not isinstance(found, dict):
         raise StateDamaged(f"{mark} must be a JSON object; restore the state directory whole")
     return found
+
+
+def _keyed(key: Key | None) -> dict[str, object]:
+    return {} if key is None else {"key_version": key[0], "key_fingerprint": key[1]}
+
+
+def same_key(path: Path, found: Mapping[str, object], key: Key) -> None:
+    """Compare the pseudonym key with that of a directory's mark; a mark of before there was one says nothing.
+
+    Raises:
+        ForeignState: it is another, or goes by another version.
+    """
+    version, was = found.get("key_version"), found.get("key_fingerprint")
+    if was is None or (version, was) == key:
+        return
+    if was == key[1]:
+        what = f"key_version in [pseudonym] is {key[0]}, and {path} was begun with {version} and the same key"
+    else:
+        what = f"the pseudonym key, version {key[0]}, is not the one that {path} was begun under, version {version}"
+    raise ForeignState(
+        f"{what}: everybody in it would be a stranger, with neither consent nor caps. Put key_file and key_version in"
+        " [pseudonym] back as they were; a new key is for a new state"
+    )
 
 
 def has_state(path: Path) -> bool:

@@ -121,6 +121,7 @@ def shop(tmp_path: Path, broker: str, registry: str, prefix: str) -> Path:
     (tmp_path / "campaigns").mkdir()
     (tmp_path / "campaigns" / "bought-after-looking.yaml").write_text(CAMPAIGN.lstrip())
     (tmp_path / ".key").write_bytes(KEY)
+    (tmp_path / ".key").chmod(0o400)
     (tmp_path / "footfall.toml").write_text(SETTINGS.format(broker=broker, registry=registry, prefix=prefix))
     prepared(tmp_path)
     return tmp_path

@@ -49,6 +49,7 @@ def day(folder: Path, *, seed: int, minutes: int) -> Path:
     """A simulated day with a key of its own."""
     write_directory(folder, seed=seed, minutes=minutes)
     (folder / ".key").write_text("a key for the kill loop")
+    (folder / ".key").chmod(0o600)
     return folder
 
 

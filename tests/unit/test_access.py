@@ -89,6 +89,38 @@ def test_a_secret_open_to_everybody_is_refused(tmp_path: Path) -> None:
         ports.broker(secured(tmp_path, 0o644), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("mode", "closed"), [(0o400, True), (0o600, True), (0o440, True), (0o644, False), (0o404, False)]
+)
+def test_the_pseudonym_key_is_a_secret_of_a_flow_that_runs(tmp_path: Path, mode: int, closed: bool) -> None:
+    (tmp_path / "key").write_text("a key\n")
+    (tmp_path / "key").chmod(mode)
+    found = settings(tmp_path, '[pseudonym]\nkey_file = "key"\nkey_version = 3')
+    assert ports.key_of(found, tmp_path, required=False) == (b"a key", 3, False)
+    if closed:
+        assert ports.key_of(found, tmp_path, required=True) == (b"a key", 3, False)
+        return
+    with pytest.raises(WrongUse, match=f"chmod 0400 {tmp_path / 'key'}"):
+        ports.key_of(found, tmp_path, required=True)
+
+
+@pytest.mark.parametrize(("mode", "closed"), [(0o440, True), (0o644, False)])
+def test_the_key_of_a_certificate_is_a_secret(tmp_path: Path, mode: int, closed: bool) -> None:
+    for name in ("ca.pem", "tls.crt", "tls.key"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "tls.key").chmod(mode)
+    found = settings(
+        tmp_path,
+        '[kafka]\nbootstrap = "kafka:9093"\nprofile = "mtls"\nca_file = "ca.pem"\ncertificate_file = "tls.crt"\n'
+        'key_file = "tls.key"\n',
+    )
+    if closed:
+        assert ports.broker(found, tmp_path).key_file == tmp_path / "tls.key"
+        return
+    with pytest.raises(WrongUse, match=f"chmod 0400 {tmp_path / 'tls.key'}"):
+        ports.broker(found, tmp_path)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     found = secured(tmp_path)
     (tmp_path / "password").unlink()

@@ -10,11 +10,12 @@ import fastavro
 import orjson
 import pytest
 
-from operators.decode import Decode, DecodeRule, consent_epoch, personal
+from operators.decode import Decode, DecodeRule, consent_epoch
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
 from schemas import avsc, codec
 from schemas.items import DataKey, Event, Heard, Item, Tally
+from schemas.personal import personal
 from schemas.pseudonym import EXAMPLE_KEY, tokens
 from schemas.sealing import deployment_key, opener, sealer
 from schemas.topics import TOPICS

@@ -5,6 +5,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.doctor import as_json, doctor
+from flows.ports import home_of
+from flows.settings import load
 from operators.state.home import Home
 from operators.state.rocks import RocksStore
 
@@ -14,6 +16,7 @@ ENDS = ("store.topics", "store.records")
 @pytest.fixture
 def config(tmp_path):
     (tmp_path / ".key").write_text("a key")
+    (tmp_path / ".key").chmod(0o400)
     path = tmp_path / "footfall.toml"
     path.write_text('[pseudonym]\nkey_file = ".key"\n[state]\nbackend = "rocksdb"\n')
     return path
@@ -68,6 +71,18 @@ def test_a_flow_that_runs_is_left_alone(config, lived):
 def test_a_key_that_is_not_there(config):
     (config.parent / ".key").unlink()
     assert not found(config, "key").well
+
+
+@pytest.mark.parametrize("process", [None, 1])
+def test_a_key_under_which_everybody_is_a_stranger(config, process):
+    base = config.parent
+    flow = "store" if process is None else "presence"
+    home_of(load(config), base, flow, processes=1 if process is None else 2, process=process).close()
+    assert found(config, "key").well
+    (base / ".key").chmod(0o600)
+    (base / ".key").write_text("another key")
+    assert not found(config, "key").well
+    assert "Put key_file and key_version in [pseudonym] back" in found(config, "key").about
 
 
 def test_the_command_says_what_to_do_and_exits_with_one(config, lived):

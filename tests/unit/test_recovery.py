@@ -18,11 +18,12 @@ from bytewax.run import cli_main
 from bytewax.testing import TestingSink
 
 from operators.state import home as homes
-from operators.state.home import ForeignState, Home, examined
+from operators.state.home import ForeignState, Home, examined, mark_of
 from operators.state.lock import Lock, StateHeld, holder
 from operators.state.recovery import LAYOUT, RecoveryFault, clean, examine, plain
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import StateAhead, StateBehind, StateDamaged, StateFault, StateForked
+from schemas.pseudonym import fingerprint
 
 STEPS = {"f.a": 0, "f.b": 1}
 CHAINS = {name: (number, ("0",)) for name, number in STEPS.items()}
@@ -384,6 +385,42 @@ class TestHalves:
         with pytest.raises(ForeignState):
             Home(lived, flow_name, processes=processes)
         Home(lived, "f").close()
+
+
+class TestKey:
+    """The pseudonym key that a state was begun under."""
+
+    OLD, NEW = fingerprint(b"a key"), fingerprint(b"another key")
+
+    def test_the_same_key_goes_on(self, path):
+        Home(path, "f", key=(1, self.OLD)).close()
+        Home(path, "f", key=(1, self.OLD)).close()
+        assert b"a key" not in (path / "FORMAT").read_bytes()
+
+    @pytest.mark.parametrize(
+        ("key", "said"),
+        [
+            ((1, NEW), "the pseudonym key, version 1, is not the one .* begun under, version 1: .* Put key_file and"),
+            ((2, NEW), "the pseudonym key, version 2, is not the one .* begun under, version 1: .* Put key_file and"),
+            ((2, OLD), r"key_version in \[pseudonym\] is 2, and .* was begun with 1 and the same key"),
+        ],
+    )
+    def test_another_is_refused_and_the_old_one_goes_on_as_before(self, path, key, said):
+        Home(path, "f", key=(1, self.OLD)).close()
+        before = (path / "FORMAT").read_bytes()
+        with pytest.raises(ForeignState, match=said):
+            Home(path, "f", key=key)
+        assert (path / "FORMAT").read_bytes() == before
+        Home(path, "f", key=(1, self.OLD)).close()
+
+    def test_a_state_of_before_there_was_a_mark_of_the_key_gets_one(self, tmp_path):
+        path = tmp_path / "eight"
+        Home(path, "f", shards=8).close()
+        before = mark_of(path)
+        Home(path, "f", shards=8, key=(1, self.OLD)).close()
+        assert mark_of(path) == before | {"key_version": 1, "key_fingerprint": self.OLD}
+        with pytest.raises(ForeignState):
+            Home(path, "f", shards=8, key=(1, self.NEW))
 
 
 class TestOwner:

@@ -47,6 +47,7 @@ def day(tmp_path_factory):
     folder = tmp_path_factory.mktemp("day")
     write_directory(folder, seed=5, minutes=1)
     (folder / ".key").write_text("a key for a start")
+    (folder / ".key").chmod(0o400)
     (folder / "footfall.toml").write_text(SETTINGS)
     return folder
 
