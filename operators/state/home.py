@@ -13,7 +13,7 @@ from pathlib import Path
 from operators.state.lock import OWNER, Lock
 from operators.state.recovery import Found, RecoveryFault, Row, clean, create, examine
 from operators.state.rocks import FORMAT, RocksStore
-from operators.state.store import StateDamaged, StateFault, Token
+from operators.state.store import TOGETHER, StateDamaged, StateFault, Token
 
 Chain = tuple[int, tuple[str, ...]]
 """A step's number in the state, and the shards that it has."""
@@ -22,6 +22,14 @@ _RECOVERY, _STARTS, _MARK = "recovery", "starts.json", "FORMAT"
 
 class ForeignState(StateFault):
     """The directory belongs to another flow, or to a deployment of another shape."""
+
+
+class ChangedShape(ForeignState):
+    """It is of this flow, and was begun with another number of processes or shards, or in another format."""
+
+
+class NoState(StateDamaged):
+    """The directory holds something, and nothing that a state would."""
 
 
 @dataclass
@@ -69,26 +77,23 @@ class Home:
         if found is None:
             strange = sorted(one.name for one in self.path.iterdir() if one.name not in {OWNER, f"{_MARK}.new"})
             if strange:
-                raise StateDamaged(
-                    f"{self.path} holds {', '.join(strange)} and no FORMAT file: it is no state directory, or lost"
-                    " part of itself. Restore it whole, or name another dir in [state]"
-                )
+                raise unmarked(self.path, strange)
             fresh = mark.with_name(f"{_MARK}.new")
             said = {"format": FORMAT, "flow": self.flow, "processes": processes, "shards": self._shards}
             fresh.write_text(json.dumps(said) + "\n")
             fresh.replace(mark)
             return
         if found.get("format") != FORMAT:
-            raise ForeignState(f"{self.path} has format {found.get('format')}; this program reads format {FORMAT}")
+            raise ChangedShape(f"{self.path} has format {found.get('format')}; this program reads format {FORMAT}")
         if found.get("flow") != self.flow:
-            raise ForeignState(f"{self.path} belongs to flow {found.get('flow')}, not to {self.flow}: name another dir")
+            raise foreign(self.path, found, self.flow)
         if found.get("processes") != processes:
-            raise ForeignState(
+            raise ChangedShape(
                 f"{self.path} was begun with --processes {found.get('processes')}, which is fixed for the life of the"
                 f" state; got {processes}"
             )
         if found.get("shards", 1) != self._shards:
-            raise ForeignState(
+            raise ChangedShape(
                 f"{self.path} was begun with shards = {found.get('shards', 1)} in [engine], which is fixed for the life"
                 f" of the state; got {self._shards}"
             )
@@ -183,6 +188,26 @@ def mark_of(path: Path) -> dict[str, object] | None:
     if not isinstance(found, dict):
         raise StateDamaged(f"{mark} must be a JSON object; restore the state directory whole")
     return found
+
+
+def foreign(path: Path, mark: Mapping[str, object], flow: str) -> ForeignState:
+    """What is to be said of the directory of another flow."""
+    return ForeignState(
+        f"{path} belongs to flow {mark.get('flow')}, not to {flow}: name another dir in [state], or run that flow"
+    )
+
+
+def unmarked(path: Path, names: list[str]) -> StateDamaged:
+    """What is to be said of a directory that holds something and no mark."""
+    said = f"{path} holds {', '.join(names)} and no FORMAT file: it is no state directory"
+    if has_parts(path):
+        return StateDamaged(f"{said}, or lost part of itself: {TOGETHER}, or name another dir there")
+    return NoState(f"{said}: name another dir in [state]")
+
+
+def has_parts(path: Path) -> bool:
+    """Whether anything here is what a flow would leave: a mark, a recovery store, a database."""
+    return (path / _MARK).exists() or (path / _RECOVERY).exists() or has_state(path)
 
 
 def has_state(path: Path) -> bool:
