@@ -11,9 +11,9 @@ from bytewax.outputs import Sink
 
 from flows.settings import Settings, WrongUse
 from operators.connectors.clock import wall
+from operators.state.aside import set_aside as moved_aside
 from operators.state.epochs import EpochStore
 from operators.state.home import Chain, Home
-from operators.state.lock import Lock
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import Store
@@ -101,7 +101,7 @@ def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, inse
     kafka = settings.kafka
     named = bootstrap or kafka.bootstrap
     if named is None:
-        raise WrongUse("bootstrap in [kafka] must name a broker, or --bootstrap must")
+        raise WrongUse("bootstrap in [kafka] must name a broker, host:port")
     access = Access(
         bootstrap=named,
         profile=kafka.profile,
@@ -129,7 +129,7 @@ def registry(settings: Settings, base: Path, *, url: str | None = None) -> "Regi
 
     named = url or settings.registry.url
     if named is None:
-        raise WrongUse("url in [registry] must name a schema registry, or --registry must")
+        raise WrongUse("url in [registry] must name a schema registry")
     return RegistryAccess(
         url=named,
         ca_file=_file(base, settings.registry.ca_file),
@@ -196,34 +196,29 @@ def state_figures() -> dict[str, tuple[int, int]]:
     return RocksShard.measured()
 
 
-def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, process: int | None = None) -> Home:
-    """Take the state directory of a flow, or that of one of its processes, which notes of how many it is one.
+def place_of(settings: Settings, base: Path, flow: str, process: int | None) -> Path:
+    """The state directory of a flow, or that of one of its processes, each with a state of its own.
 
     Processes that share their shards share one directory: it does not matter how many they are.
     """
     path = base / settings.state.dir
-    shards = shards_of(settings, flow)
-    if shards > 1:
-        return Home(path, flow, shards=shards)
-    if process is not None:
-        return Home(path / f"process-{process:02}", flow, processes=processes)
-    return Home(path, flow, processes=processes)
+    return path if process is None or shards_of(settings, flow) > 1 else path / f"process-{process:02}"
 
 
-def set_aside(settings: Settings, base: Path) -> Path | None:
-    """Move a state directory out of the way, for a start from scratch; None when there was none.
+def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, process: int | None = None) -> Home:
+    """Take the state directory of a flow or of one of its processes, which notes of how many it is one."""
+    path, shards = place_of(settings, base, flow, process), shards_of(settings, flow)
+    return Home(path, flow, shards=shards) if shards > 1 else Home(path, flow, processes=processes)
+
+
+def set_aside(settings: Settings, base: Path, flow: str, *, process: int | None = None) -> Path | None:
+    """Move a state directory out of the way, or that of one process, for a start from scratch; None if there was none.
 
     Raises:
-        StateHeld: a process lives in it.
+        StateHeld, StateUnreachable, ForeignState, NoState: nothing was moved.
     """
-    path = base / settings.state.dir
-    if not path.exists():
-        return None
-    lock = Lock(path)
-    try:
-        stamp = datetime.fromtimestamp(wall() / 1e6, UTC).strftime("%Y%m%dT%H%M%SZ")
-        aside = path.with_name(f"{path.name}.before-{stamp}")
-        path.rename(aside)
-    finally:
-        lock.release()
-    return aside
+    whole, path = base / settings.state.dir, place_of(settings, base, flow, process)
+    stamp = datetime.fromtimestamp(wall() / 1e6, UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = whole.name if path == whole else f"{whole.name}.{path.name}"
+    aside = whole.with_name(f"{name}.before-{stamp}")
+    return aside if moved_aside(path, aside, flow) else None
