@@ -28,6 +28,8 @@ def create_topics(
         BrokerAway, BrokerRefused, NotMade: the work failed.
     """
     settings = load(config)
+    if bootstrap is None and settings.kafka.bootstrap is None:
+        raise WrongUse("--bootstrap must name a broker, or bootstrap in [kafka] of --config must")
     access = ports.broker(settings, config.parent if config else Path(), bootstrap=bootstrap, insecure=insecure)
     admin = Admin(access)
     admin.wait(settings.kafka.wait.us / 1e6, say)
@@ -58,6 +60,8 @@ def register_schemas(
     settings = load(config)
     if url is not None and ("@" in url or not url.startswith(("http://", "https://"))):
         raise WrongUse("--registry must be an address such as http://host:8080/apis/ccompat/v7, without credentials")
+    if url is None and settings.registry.url is None:
+        raise WrongUse("--registry must name a schema registry, or url in [registry] of --config must")
     registry = Registry(ports.registry(settings, config.parent if config else Path(), url=url))
     registry.wait(settings.kafka.wait.us / 1e6, say)
     schemas = subjects.ours()

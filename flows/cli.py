@@ -6,7 +6,7 @@
 import gc
 import inspect
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from flows.settings import WrongUse
+from flows.settings import SHARING, WrongUse
 
 if TYPE_CHECKING:  # a worker draws nothing, and starts the sooner
     from rich.console import Console
@@ -180,9 +180,18 @@ def _words_of_run(words: list[str]) -> Namespace:
     """Read what `run` was asked with the standard library: typer reads with pydantic, a tenth of a start."""
 
     def count(text: str) -> int:
-        if int(text) < 1:
-            raise ValueError
+        if not text.isdecimal() or int(text) < 1:
+            raise ArgumentTypeError(
+                f"must be 1 or more: up to lanes in [engine] for presence, up to {SHARING} for activation with shards;"
+                f" got {text!r}"
+            )
         return int(text)
+
+    def loss(text: str) -> str:
+        topic, _, number = text.rpartition(":")
+        if not topic or not number.isdecimal():
+            raise ArgumentTypeError(f"must be TOPIC:PARTITION, such as sensing.position:3; got {text!r}")
+        return f"{topic}:{int(number)}"
 
     ask = ArgumentParser(
         "footfall run",
@@ -193,12 +202,17 @@ def _words_of_run(words: list[str]) -> Namespace:
     ask.add_argument("flow", choices=[flow.value for flow in FlowName], help="Which flow.")
     ask.add_argument("--config", type=Path, required=True, help="Settings file; venue, rules and models lie beside it.")
     ask.add_argument(
-        "--processes", type=count, default=1, help="Processes that split the lanes of presence, at least 1; fixed."
+        "--processes",
+        type=count,
+        default=1,
+        help="Processes that split the lanes of presence, up to [engine] lanes, fixed for the life of its state; or"
+        f" that share the shards of activation, up to {SHARING}, another number at each start if you like.",
     )
     ask.add_argument("--process", type=int, help=SUPPRESS)
     ask.add_argument("--from-scratch", action="store_true", help="Move the old state aside and begin anew.")
     ask.add_argument(
         "--accept-loss",
+        type=loss,
         action="append",
         default=[],
         metavar="TOPIC:PARTITION",
@@ -223,9 +237,10 @@ def run(context: typer.Context) -> None:
 def _run(words: list[str]) -> int:
     asked = _words_of_run(words)
     gc.disable()  # what modules make stays: the collector would walk it again and again
+    from flows.causes import journal
     from flows.joining import kafka
-    from flows.run import Start
     from flows.run import run as begin
+    from flows.start import Start
     from flows.supervise import supervise
 
     gc.freeze()
@@ -239,7 +254,12 @@ def _run(words: list[str]) -> int:
         insecure=asked.insecure,
         accept_loss=tuple(asked.accept_loss),
     )
-    return supervise(start) if start.processes > 1 and start.process is None else begin(start, kafka)
+    try:
+        return (supervise if start.processes > 1 and start.process is None else begin)(start, kafka)
+    except Exception as error:
+        if _refuses(error):  # to whoever reads the log; `main` says it to whoever typed the command
+            journal(flow=start.flow, process=start.process).critical("refused", cause=str(error), code=2)
+        raise
 
 
 @app.command()
@@ -506,6 +526,15 @@ def export(
         _err().print(f"{out / topic}.jsonl: {rows:,} rows")
 
 
+def _refuses(error: Exception) -> bool:
+    """Whether it is wrong use; whoever is refused nothing need not load what refuses."""
+    from operators.rules.faults import RulesRefused
+    from operators.venues.venue import VenueFault
+    from schemas.pseudonym import BadIdentifier
+
+    return isinstance(error, (WrongUse, BadIdentifier, VenueFault, RulesRefused))
+
+
 def main() -> None:
     """Run the command line with exit codes that mean something."""
     try:
@@ -513,12 +542,7 @@ def main() -> None:
             sys.exit(_run(sys.argv[2:]))
         app()
     except Exception as refused:
-        # here: whoever is refused nothing need not load what refuses
-        from operators.rules.faults import RulesRefused
-        from operators.venues.venue import VenueFault
-        from schemas.pseudonym import BadIdentifier
-
-        if not isinstance(refused, (WrongUse, BadIdentifier, VenueFault, RulesRefused)):
+        if not _refuses(refused):
             raise
         _err().print(str(refused), soft_wrap=True, markup=False)
         sys.exit(2)

@@ -131,6 +131,8 @@ def _command(
         raise typer.Exit(2) from refused
     except (*STOPS, subjects.NotRegistered, Undelivered) as stopped:
         say(str(stopped))
+        if isinstance(stopped, subjects.NotRegistered):
+            say(f"to register them: footfall schemas register --config {config}")
         raise typer.Exit(1) from stopped
     for topic, count in sorted(said.items()):
         say(f"{topic}: {count:,}")

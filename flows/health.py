@@ -2,6 +2,7 @@
 
 import json
 import math
+import socket
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -192,13 +193,7 @@ class Server:
     """
 
     def __init__(self, listen: str, meters: Meters) -> None:
-        host, _, port = listen.rpartition(":")
-        try:
-            self._server = ThreadingHTTPServer((host.strip("[]"), int(port)), _handler(meters))
-        except OSError as error:
-            raise WrongUse(
-                f"listen in [metrics] must be a free address of this machine; {listen}: {error.strerror}"
-            ) from error
+        self._server = listening(listen, _handler(meters))
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         Thread(target=self._server.serve_forever, name="health", daemon=True).start()
@@ -207,6 +202,27 @@ class Server:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Listener(ThreadingHTTPServer):
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+
+def listening(listen: str, handler: type[BaseHTTPRequestHandler] = BaseHTTPRequestHandler) -> ThreadingHTTPServer:
+    """Take an address, host:port.
+
+    Raises:
+        WrongUse: it cannot be listened on.
+    """
+    host, _, port = listen.rpartition(":")
+    try:
+        return _Listener((host.strip("[]"), int(port)), handler)
+    except OSError as error:
+        raise WrongUse(
+            f"listen in [metrics] must be a free address of this machine; {listen}: {error.strerror}"
+        ) from error
 
 
 def _handler(meters: Meters) -> type[BaseHTTPRequestHandler]:

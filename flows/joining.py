@@ -2,19 +2,23 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flows import ports
 from flows.causes import Log
 from flows.deployment import Deployment
+from flows.remedies import topics_made
 from flows.replay import FLOWS
-from flows.run import Drained, Joined, Start
+from flows.run import Drained, Join, Joined
+from flows.settings import Settings, WrongUse
+from flows.start import Start
 from operators.connectors import subjects, topics
-from operators.connectors.access import Admin, BrokerAway
+from operators.connectors.access import Access, Admin, BrokerAway
 from operators.connectors.clock import monotonic
 from operators.connectors.outputs import Outputs
 from operators.connectors.reading import SourceRule
-from operators.connectors.registry import Registry, RegistryAway
+from operators.connectors.registry import Registry, RegistryAccess, RegistryAway
 from operators.connectors.returns import Returns
 from operators.connectors.sink import GuardedSink
 from operators.connectors.source import KafkaSource, losses
@@ -67,8 +71,43 @@ def awaited(wait: Callable[[float, Callable[[str], None]], None], limit_s: float
             return
 
 
-def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joined:
-    """Join a flow to the broker and the registry of its settings.
+def kafka(start: Start, settings: Settings) -> Join:
+    """How to join a flow to the broker and the registry of its settings; neither is asked anything yet.
+
+    Raises:
+        WrongUse: with what to change.
+    """
+    _known(start, settings.topics.prefix)
+    try:
+        access = ports.broker(settings, start.base, insecure=start.insecure)
+        reached = ports.registry(settings, start.base)
+    except WrongUse as error:
+        raise WrongUse(f"{start.config}: {error}") from error
+    return partial(_joined, start, access, reached)
+
+
+def _known(start: Start, prefix: str) -> None:
+    """Refuse to write off rows of a topic that the flow has nothing to do with."""
+    own = {*live_topics(start.flow), *FLOWS[start.flow].writes}
+    for named in start.accept_loss:
+        topic, _, number = named.rpartition(":")
+        if topic in own:
+            continue
+        near = topic.removeprefix(prefix)
+        if near not in own:
+            from rapidfuzz import process  # here: who names the right ones needs it nowhere
+
+            near = process.extractOne(topic, sorted(own))[0]
+        raise WrongUse(
+            f"--accept-loss must name a topic that {start.flow} reads or writes, without prefix; got {topic}. Did you"
+            f" mean {near}:{number}?"
+        )
+
+
+def _joined(
+    start: Start, access: Access, reached: RegistryAccess, deployment: Deployment, pulse: Pulse, log: Log
+) -> Joined:
+    """Join a flow to its broker and registry.
 
     Raises:
         BrokerAway, RegistryAway: not there within `[kafka] wait`.
@@ -76,16 +115,14 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
     """
     settings, flow = deployment.settings, FLOWS[start.flow]
     prefix, limit_s = settings.topics.prefix, settings.kafka.wait.us / 1e6
-    access = ports.broker(settings, start.base, insecure=start.insecure)
     admin = Admin(access)
     awaited(admin.wait, limit_s, pulse, log)
-    reached = ports.registry(settings, start.base)
     awaited(Registry(reached, call_s=_CALL_S, retries=0).wait, limit_s, pulse, log)
     reads = live_topics(start.flow)
     wanted = [*topics.wanted(prefix, settings.topics.partitions, [*reads, *flow.writes]), topics.claims(prefix)]
     planned = topics.plan(admin, wanted, access.bootstrap)
     pulse.beat()
-    if lacking := lacks(planned, str(start.config)):
+    if lacking := lacks(planned, str(start.config), insecure=start.insecure):
         raise NotPrepared(lacking)
     registry = Registry(reached)
     schema_ids = subjects.ids(registry, sorted(flow.writes), prefix)
@@ -147,12 +184,12 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
     )
 
 
-def lacks(planned: topics.Plan, config: str) -> str:
+def lacks(planned: topics.Plan, config: str, *, insecure: bool = False) -> str:
     """What stands between a flow and its topics, in words; empty when nothing does."""
     told = [str(one) for one in planned.differs]
     if planned.missing:
         names = ", ".join(one.name for one in planned.missing)
-        told.append(f"missing topics: {names}; run  footfall topics create --config {config} --apply")
+        told.append(f"missing topics: {names}; run  {topics_made(config, insecure=insecure)}")
     return "; ".join(told)
 
 

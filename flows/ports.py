@@ -11,9 +11,9 @@ from bytewax.outputs import Sink
 
 from flows.settings import Settings, WrongUse
 from operators.connectors.clock import wall
+from operators.state.aside import set_aside as moved_aside
 from operators.state.epochs import EpochStore
 from operators.state.home import Chain, Home, Key, mark_of, same_key
-from operators.state.lock import Lock
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import Store
@@ -104,7 +104,7 @@ def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, inse
     kafka = settings.kafka
     named = bootstrap or kafka.bootstrap
     if named is None:
-        raise WrongUse("bootstrap in [kafka] must name a broker, or --bootstrap must")
+        raise WrongUse("bootstrap in [kafka] must name a broker, host:port")
     key_file = _file(base, kafka.key_file)
     access = Access(
         bootstrap=named,
@@ -133,7 +133,7 @@ def registry(settings: Settings, base: Path, *, url: str | None = None) -> "Regi
 
     named = url or settings.registry.url
     if named is None:
-        raise WrongUse("url in [registry] must name a schema registry, or --registry must")
+        raise WrongUse("url in [registry] must name a schema registry")
     return RegistryAccess(
         url=named,
         ca_file=_file(base, settings.registry.ca_file),
@@ -208,25 +208,20 @@ def state_figures() -> dict[str, tuple[int, int]]:
     return RocksShard.measured()
 
 
-def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, process: int | None = None) -> Home:
-    """Take the state directory of a flow, or that of one of its processes, which notes of how many it is one.
+def place_of(settings: Settings, base: Path, flow: str, process: int | None) -> Path:
+    """The state directory of a flow, or that of one of its processes, each with a state of its own.
 
     Processes that share their shards share one directory: it does not matter how many they are.
     """
-    path, key = base / settings.state.dir, _known_by(settings, base)
-    shards = shards_of(settings, flow)
-    if shards > 1:
-        return Home(path, flow, shards=shards, key=key)
-    if process is not None:
-        return Home(path / f"process-{process:02}", flow, processes=processes, key=key)
-    return Home(path, flow, processes=processes, key=key)
+    path = base / settings.state.dir
+    return path if process is None or shards_of(settings, flow) > 1 else path / f"process-{process:02}"
 
 
 def key_kept(settings: Settings, base: Path) -> None:
     """Compare the pseudonym key with the one that the state directory was begun under.
 
     Raises:
-        ForeignState: it is another.
+        ChangedShape: it is another.
     """
     path = base / settings.state.dir
     for one in (path, *sorted(path.glob("process-*"))):
@@ -238,20 +233,21 @@ def _known_by(settings: Settings, base: Path) -> Key:
     return version, fingerprint(key)
 
 
-def set_aside(settings: Settings, base: Path) -> Path | None:
-    """Move a state directory out of the way, for a start from scratch; None when there was none.
+def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, process: int | None = None) -> Home:
+    """Take the state directory of a flow or of one of its processes, which notes of how many it is one."""
+    path, shards = place_of(settings, base, flow, process), shards_of(settings, flow)
+    shape = {"shards": shards} if shards > 1 else {"processes": processes}
+    return Home(path, flow, key=_known_by(settings, base), **shape)
+
+
+def set_aside(settings: Settings, base: Path, flow: str, *, process: int | None = None) -> Path | None:
+    """Move a state directory out of the way, or that of one process, for a start from scratch; None if there was none.
 
     Raises:
-        StateHeld: a process lives in it.
+        StateHeld, StateUnreachable, ForeignState, NoState: nothing was moved.
     """
-    path = base / settings.state.dir
-    if not path.exists():
-        return None
-    lock = Lock(path)
-    try:
-        stamp = datetime.fromtimestamp(wall() / 1e6, UTC).strftime("%Y%m%dT%H%M%SZ")
-        aside = path.with_name(f"{path.name}.before-{stamp}")
-        path.rename(aside)
-    finally:
-        lock.release()
-    return aside
+    whole, path = base / settings.state.dir, place_of(settings, base, flow, process)
+    stamp = datetime.fromtimestamp(wall() / 1e6, UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = whole.name if path == whole else f"{whole.name}.{path.name}"
+    aside = whole.with_name(f"{name}.before-{stamp}")
+    return aside if moved_aside(path, aside, flow) else None

@@ -321,9 +321,12 @@ def load(path: Path | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        text = path.read_text()
+        text = path.read_bytes().decode()
     except OSError as error:
         raise WrongUse(f"{path}: settings must be readable; {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise WrongUse(f"{path}:{line}: settings must be text in UTF-8; {error.reason}") from error
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -349,7 +352,7 @@ def _beyond_types(settings: Settings) -> Iterator[tuple[str, str, str]]:
     except BadShape as error:
         yield "input", "until", f"{error}; got {settings.input.until!r}"
     kafka, registry, listen = settings.kafka, settings.registry, settings.metrics.listen
-    if kafka.bootstrap is not None and not all(map(_ADDRESS.fullmatch, kafka.bootstrap.split(","))):
+    if kafka.bootstrap is not None and not all(map(_address, kafka.bootstrap.split(","))):
         yield "kafka", "bootstrap", f"must be host:port, several by comma; got {kafka.bootstrap!r}"
     try:
         _ = settings.start
@@ -364,11 +367,13 @@ def _beyond_types(settings: Settings) -> Iterator[tuple[str, str, str]]:
         yield "registry", "url", f"must be an address such as http://host:8080/apis/ccompat/v7; got {registry.url!r}"
     if (registry.username is None) != (registry.password_file is None):
         yield "registry", "password_file", "must stand together with username"
-    if not _ADDRESS.fullmatch(listen):
-        yield "metrics", "listen", f"must be host:port; got {listen!r}"
+    if not _address(listen):
+        yield "metrics", "listen", f"must be host:port, with a port up to 65535; got {listen!r}"
 
 
-_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+def _address(text: str) -> bool:
+    found = re.fullmatch(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", text)
+    return found is not None and int(found[1]) <= 65_535
 
 
 def described() -> list[tuple[str, str, str, str]]:

@@ -101,18 +101,19 @@ class Opened:
         prefix = outputs.prefix
         known = _checked(outputs, self.found, resume)
         bases = {(prefix + topic, part): known[topic, part] for topic, part in places if (topic, part) in known}
-        gone = []
+        gone: dict[str, str] = {}
         for (name, part), low in self.tails.lows(bases).items():
             base = bases[name, part]
             if base < low:
                 told = f"{name[len(prefix) :]}:{part}"
                 if told not in outputs.accept_loss:
-                    gone.append(f"{told} (read from {base}, it begins at {low})")
+                    gone[told] = f"{told} (read from {base}, it begins at {low})"
                 bases[name, part] = low
         if gone:
             raise TailGone(
-                f"outputs were kept too short a time to tell what is on them: {', '.join(sorted(gone))}. A replay might"
-                " write it twice; to start all the same: footfall run --accept-loss TOPIC:PARTITION"
+                f"outputs were kept too short a time to tell what is on them: {', '.join(sorted(gone.values()))}."
+                " A replay might write it twice",
+                tuple(sorted(gone)),
             )
         unknown = [(prefix + topic, part) for topic, part in places if (topic, part) not in known]
         bases |= self.tails.since(unknown, outputs.horizon_s)

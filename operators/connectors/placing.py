@@ -1,7 +1,7 @@
 """Where each partition is read from: resumed strictly, or placed once at a concrete offset; in doubt refused."""
 
 from operators.connectors.backlog import Part
-from operators.connectors.cluster import Place, Refused, Say, Seen
+from operators.connectors.cluster import Place, Refused, RowsGone, Say, Seen
 from operators.connectors.reading import FORMAT, Counters, Loss, SourceRule, State
 from schemas.topics import TOPICS
 
@@ -133,25 +133,23 @@ class Placing:
         return offset if low <= offset <= end else self.out_of_range(part, offset, low, end)
 
     @staticmethod
-    def recreated(part: Part, old: str, new: str) -> Refused:
+    def recreated(part: Part, old: str, new: str) -> RowsGone:
         """The topic is not the one that was read."""
-        return Refused(
-            f"{part.topic}:{part.partition}: the topic was deleted and made again (id {old} then, {new} now), the "
-            f"stored offset means nothing in it; to read it from its beginning: --accept-loss "
-            f"{part.topic}:{part.partition}"
+        return RowsGone(
+            f"{part.topic}:{part.partition}",
+            f"the topic was deleted and made again (id {old} then, {new} now), the stored offset means nothing in it",
         )
 
     def out_of_range(self, part: Part, wanted: int, low: int, end: int) -> int:
         """Where to go on when the wanted offset is not there and a person has written the loss off.
 
         Raises:
-            Refused: nobody has.
+            RowsGone: nobody has.
         """
         if (part.topic, part.partition) in self._rule.accept_loss:
             return self._lose(part, wanted, low if wanted < low else end)
-        raise Refused(
-            f"{part.topic}:{part.partition}: offset {wanted} is wanted, the broker has {low} to {end}: rows are gone; "
-            f"to go on without them: --accept-loss {part.topic}:{part.partition}"
+        raise RowsGone(
+            f"{part.topic}:{part.partition}", f"offset {wanted} is wanted, the broker has {low} to {end}: rows are gone"
         )
 
     def _lose(self, part: Part, wanted: int, to: int, *, made_again: bool = False) -> int:

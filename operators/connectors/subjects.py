@@ -145,7 +145,7 @@ def ids(registry: Registry, topics: Iterable[str], prefix: str = "") -> dict[str
     """Schema id of each topic, for writing; ours must be registered.
 
     Raises:
-        NotRegistered: names every subject that lacks ours, and the command.
+        NotRegistered: names every subject that lacks ours.
         RegistryAway, RegistryRefused: with what was said.
     """
     found, missing = {}, []
@@ -158,10 +158,7 @@ def ids(registry: Registry, topics: Iterable[str], prefix: str = "") -> dict[str
         else:
             missing.append(subject_of(topic, prefix))
     if missing:
-        option = f" --prefix {prefix}" if prefix else ""
-        raise NotRegistered(
-            f"not registered: {', '.join(missing)}; run  footfall schemas register --registry URL{option}"
-        )
+        raise NotRegistered(f"not registered: {', '.join(missing)}")
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from operators.state.lock import OWNER, Lock
 from operators.state.recovery import Found, RecoveryFault, Row, clean, create, examine
 from operators.state.rocks import FORMAT, RocksStore
-from operators.state.store import StateDamaged, StateFault, Token
+from operators.state.store import TOGETHER, StateDamaged, StateFault, Token
 
 Chain = tuple[int, tuple[str, ...]]
 """A step's number in the state, and the shards that it has."""
@@ -24,6 +24,14 @@ _RECOVERY, _STARTS, _MARK = "recovery", "starts.json", "FORMAT"
 
 class ForeignState(StateFault):
     """The directory belongs to another flow, or to a deployment of another shape."""
+
+
+class ChangedShape(ForeignState):
+    """It is of this flow, and was begun with another number of processes or shards, or in another format."""
+
+
+class NoState(StateDamaged):
+    """The directory holds something, and nothing that a state would."""
 
 
 @dataclass
@@ -71,24 +79,21 @@ class Home:
         if found is None:
             strange = sorted(one.name for one in self.path.iterdir() if one.name not in {OWNER, f"{_MARK}.new"})
             if strange:
-                raise StateDamaged(
-                    f"{self.path} holds {', '.join(strange)} and no FORMAT file: it is no state directory, or lost"
-                    " part of itself. Restore it whole, or name another dir in [state]"
-                )
+                raise unmarked(self.path, strange)
             said = {"format": FORMAT, "flow": self.flow, "processes": processes, "shards": self._shards}
             self._mark(said | _keyed(key))
             return
         if found.get("format") != FORMAT:
-            raise ForeignState(f"{self.path} has format {found.get('format')}; this program reads format {FORMAT}")
+            raise ChangedShape(f"{self.path} has format {found.get('format')}; this program reads format {FORMAT}")
         if found.get("flow") != self.flow:
-            raise ForeignState(f"{self.path} belongs to flow {found.get('flow')}, not to {self.flow}: name another dir")
+            raise foreign(self.path, found, self.flow)
         if found.get("processes") != processes:
-            raise ForeignState(
+            raise ChangedShape(
                 f"{self.path} was begun with --processes {found.get('processes')}, which is fixed for the life of the"
                 f" state; got {processes}"
             )
         if found.get("shards", 1) != self._shards:
-            raise ForeignState(
+            raise ChangedShape(
                 f"{self.path} was begun with shards = {found.get('shards', 1)} in [engine], which is fixed for the life"
                 f" of the state; got {self._shards}"
             )
@@ -203,7 +208,7 @@ def same_key(path: Path, found: Mapping[str, object], key: Key) -> None:
     """Compare the pseudonym key with that of a directory's mark; a mark of before there was one says nothing.
 
     Raises:
-        ForeignState: it is another, or goes by another version.
+        ChangedShape: it is another, or goes by another version.
     """
     version, was = found.get("key_version"), found.get("key_fingerprint")
     if was is None or (version, was) == key:
@@ -212,10 +217,30 @@ def same_key(path: Path, found: Mapping[str, object], key: Key) -> None:
         what = f"key_version in [pseudonym] is {key[0]}, and {path} was begun with {version} and the same key"
     else:
         what = f"the pseudonym key, version {key[0]}, is not the one that {path} was begun under, version {version}"
-    raise ForeignState(
+    raise ChangedShape(
         f"{what}: everybody in it would be a stranger, with neither consent nor caps. Put key_file and key_version in"
         " [pseudonym] back as they were; a new key is for a new state"
     )
+
+
+def foreign(path: Path, mark: Mapping[str, object], flow: str) -> ForeignState:
+    """What is to be said of the directory of another flow."""
+    return ForeignState(
+        f"{path} belongs to flow {mark.get('flow')}, not to {flow}: name another dir in [state], or run that flow"
+    )
+
+
+def unmarked(path: Path, names: list[str]) -> StateDamaged:
+    """What is to be said of a directory that holds something and no mark."""
+    said = f"{path} holds {', '.join(names)} and no FORMAT file: it is no state directory"
+    if has_parts(path):
+        return StateDamaged(f"{said}, or lost part of itself: {TOGETHER}, or name another dir there")
+    return NoState(f"{said}: name another dir in [state]")
+
+
+def has_parts(path: Path) -> bool:
+    """Whether anything here is what a flow would leave: a mark, a recovery store, a database."""
+    return (path / _MARK).exists() or (path / _RECOVERY).exists() or has_state(path)
 
 
 def has_state(path: Path) -> bool:

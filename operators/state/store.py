@@ -57,6 +57,12 @@ class Store(Protocol):
         ...
 
 
+TOGETHER = (
+    "restore state and recovery store together: all of [state] dir, from one copy that was made while no process ran"
+)
+"""The one way back to a state that was lost."""
+
+
 class StateFault(Exception):
     """State and token do not belong together; the message names the shard and the remedy."""
 

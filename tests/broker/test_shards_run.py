@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from flows.deployment import EXAMPLE
 from flows.joining import live_topics
 from flows.ports import chains, end_ids
-from flows.run import LEASH, PEERS
+from flows.start import LEASH, PEERS
 from operators.connectors import subjects
 from operators.connectors.registry import Registry, RegistryAccess
 from operators.state.home import Home

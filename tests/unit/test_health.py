@@ -1,6 +1,7 @@
 """Pulse, health page and metrics, without a flow."""
 
 import json
+import socket
 import urllib.error
 import urllib.request
 
@@ -127,6 +128,17 @@ def test_an_address_that_is_taken_is_named(served):
     _, server = served
     with pytest.raises(WrongUse, match="free address"):
         Server(f"127.0.0.1:{server.port}", Meters(1.0))
+
+
+def test_an_address_of_the_newer_kind():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server = Server("[::1]:0", Meters(1.0))
+    with urllib.request.urlopen(f"http://[::1]:{server.port}/live", timeout=5) as answer:
+        assert json.loads(answer.read())["ok"]
+    server.close()
 
 
 def wrapped(error):

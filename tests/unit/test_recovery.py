@@ -18,8 +18,9 @@ from bytewax.run import cli_main
 from bytewax.testing import TestingSink
 
 from operators.state import home as homes
-from operators.state.home import ForeignState, Home, examined, mark_of
-from operators.state.lock import Lock, StateHeld, holder
+from operators.state.aside import set_aside
+from operators.state.home import ForeignState, Home, NoState, examined, mark_of
+from operators.state.lock import Lock, StateHeld, StateUnreachable, holder, vacant
 from operators.state.recovery import LAYOUT, RecoveryFault, clean, examine, plain
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import StateAhead, StateBehind, StateDamaged, StateFault, StateForked
@@ -421,6 +422,61 @@ class TestKey:
         assert mark_of(path) == before | {"key_version": 1, "key_fingerprint": self.OLD}
         with pytest.raises(ForeignState):
             Home(path, "f", shards=8, key=(1, self.NEW))
+
+
+class TestAside:
+    """A directory that is moved out of the way is the flow's own, and nobody's at that moment."""
+
+    def test_a_directory_of_the_flow_goes_with_all_that_is_in_it(self, lived, tmp_path):
+        before = sorted(one.name for one in lived.iterdir())
+        assert set_aside(lived, tmp_path / "kept", "f")
+        assert sorted(one.name for one in (tmp_path / "kept").iterdir()) == before
+        assert not lived.exists()
+
+    def test_also_one_that_has_lost_its_mark_or_cannot_read_it(self, lived, tmp_path):
+        (lived / "FORMAT").write_text("{")
+        assert set_aside(lived, tmp_path / "kept", "f")
+        (tmp_path / "kept" / "FORMAT").unlink()
+        assert set_aside(tmp_path / "kept", tmp_path / "again", "f")
+
+    def test_where_there_is_nothing_nothing_is_moved(self, tmp_path):
+        path = tmp_path / "never"
+        assert not set_aside(path, path.with_name("kept"), "f")
+        Lock(path).release()
+        assert not set_aside(path, path.with_name("kept"), "f")
+
+    @pytest.mark.parametrize("part", [".", "process-01"])
+    def test_not_that_of_another_flow(self, tmp_path, part):
+        path = tmp_path / "other"
+        Home(path / part, "g", processes=2).close()
+        with pytest.raises(ForeignState, match="belongs to flow g, not to f"):
+            set_aside(path, path.with_name("kept"), "f")
+        assert path.exists()
+
+    @pytest.mark.parametrize("part", [".", "process-01"])
+    def test_not_one_that_is_lived_in(self, tmp_path, part):
+        path = tmp_path / "held"
+        Home(path / "process-00", "f", processes=2).close()
+        held = Home(path / part, "f", processes=2) if part != "." else Lock(path)
+        with pytest.raises(StateHeld):
+            set_aside(path, path.with_name("kept"), "f")
+        assert path.exists()
+        held.release() if isinstance(held, Lock) else held.close()
+
+    def test_not_one_of_something_else(self, tmp_path):
+        path = tmp_path / "album"
+        path.mkdir()
+        (path / "photo.jpg").write_bytes(b"")
+        with pytest.raises(NoState, match=r"photo\.jpg and no FORMAT"):
+            set_aside(path, path.with_name("kept"), "f")
+        assert path.exists()
+
+    @pytest.mark.parametrize("place", ["/proc/footfall", "file", "file/below"])
+    def test_a_place_where_no_directory_can_be(self, tmp_path, place):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(StateUnreachable, match="must be a directory that can be made and written in"):
+            Home(tmp_path / place, "f")
+        vacant(tmp_path / place)
 
 
 class TestOwner:

@@ -84,7 +84,9 @@ def test_a_worker_that_waits_for_its_broker_has_imported_nothing_heavy(day):
     [
         ((), "required: flow, --config"),
         (("shop", "--config", "x"), "invalid choice: 'shop'"),
-        (("presence", "--config", "x", "--processes", "0"), "--processes: invalid count value: '0'"),
+        (("presence", "--config", "x", "--processes", "0"), "--processes: must be 1 or more: up to lanes in [engine]"),
+        (("store", "--config", "x", "--accept-loss", "nonsense"), "--accept-loss: must be TOPIC:PARTITION, such as"),
+        (("store", "--config", "x", "--accept-loss", "web.event:x"), "--accept-loss: must be TOPIC:PARTITION, such as"),
         (("presence", "--config", "x", "--process", "first"), "--process: invalid int value"),
         (("store", "--config", "x", "--unheard"), "unrecognized arguments: --unheard"),
     ],
