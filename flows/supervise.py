@@ -13,6 +13,7 @@ import time
 from threading import Event
 
 from flows.causes import journal
+from flows.deployment import Deployment
 from flows.ports import home_of, set_aside, shards_of
 from flows.run import LEASH, PEERS, Start, begun, refused, remedied
 from operators.state.store import StateFault
@@ -55,7 +56,7 @@ def supervise(start: Start) -> int:
     shared = shards_of(settings, start.flow) > 1
     if shared:
         try:
-            begun(home, settings, start.flow, log)
+            begun(home, Deployment.load(start.base, start.config, complete=False, live=True), start.flow, log)
         except StateFault as fault:
             log.critical("refused", cause=remedied(fault, start))
             home.close()
