@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from flows import ports
+from flows.deployment import EXAMPLE, Deployment
 from flows.joining import lacks, live_topics
 from flows.replay import FLOWS
 from flows.settings import Settings, WrongUse, load
+from flows.tables import declared
 from operators.connectors import subjects, topics
 from operators.connectors.access import Admin
 from operators.connectors.clock import apart
@@ -142,7 +144,9 @@ def _state(path: Path, flow: str, shards: int, config: Path) -> str:
         f" footfall run {flow} --config {config} --from-scratch"
     )
     try:
-        found = examined(path, ports.chains(flow, shards), ports.end_ids(flow))
+        example = Deployment.load(EXAMPLE, None, complete=False)  # every deployment has the same tables
+        reads = declared(example, flow, shards)
+        found = examined(path, ports.chains(flow, shards), ports.end_ids(flow), reads)
     except Exception as error:
         raise Sick(str(error), restart) from error
     if not found.tokens:

@@ -31,6 +31,7 @@ from flows.replay import FLOWS
 from flows.scraped import Scraped
 from flows.settings import Settings, WrongUse
 from flows.start import LEASH, PEERS, Start, listen_of, refused
+from flows.tables import declared
 from operators.connectors.clock import monotonic, process_age, processor_time
 from operators.connectors.watched import WatchedSink, WatchedSource
 from operators.pulse import Pulse
@@ -138,13 +139,14 @@ def run(start: Start, reach: Reach) -> int:
     return 1
 
 
-def begun(home: Home, settings: Settings, flow: str, log: Log) -> tuple[dict[str, int], int]:
+def begun(home: Home, deployment: Deployment, flow: str, log: Log) -> tuple[dict[str, int], int]:
     """Check a home before anything of a flow starts in it; answers its starts by cause, and commits to walk back.
 
     Raises:
         StateFault: it must not start.
     """
-    checked = home.checked(chains(flow, shards_of(settings, flow)), end_ids(flow))
+    shards = shards_of(deployment.settings, flow)
+    checked = home.checked(chains(flow, shards), end_ids(flow), declared(deployment, flow, shards))
     starts = home.begins()
     back = sum(checked.back.values())
     log.info(
@@ -161,7 +163,7 @@ def begun(home: Home, settings: Settings, flow: str, log: Log) -> tuple[dict[str
 def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters: Meters, join: Join, log: Log) -> int:
     settings, pulse = deployment.settings, meters.pulse
     if isinstance(home, Home):
-        meters.started(*begun(home, settings, start.flow, log))
+        meters.started(*begun(home, deployment, start.flow, log))
     try:
         joined = join(deployment, pulse, log)
     except Drained:

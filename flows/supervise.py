@@ -43,7 +43,7 @@ def supervise(start: Start, reach: Reach) -> int:
         WrongUse, VenueFault, RulesRefused: refused before any work.
     """
     log = journal(flow=start.flow)
-    settings, _, _ = prepared(start, reach, lambda _text: None)  # its children say what is to be said of it
+    settings, deployment, _ = prepared(start, reach, lambda _text: None)  # its children say what is to be said of it
     shared = shards_of(settings, start.flow) > 1
     home: Home | None = None
     try:
@@ -52,7 +52,7 @@ def supervise(start: Start, reach: Reach) -> int:
             listening(listen_of(settings, process, supervised=True)).server_close()
         home = taken(start, settings, log)
         if shared:
-            begun(home, settings, start.flow, log)
+            begun(home, deployment, start.flow, log)
             home.lend()
     except (StateFault, OSError) as fault:
         log.critical("refused", cause=remedied(fault, start))

@@ -14,6 +14,8 @@ from operators.state.lock import OWNER, Lock
 from operators.state.recovery import Found, RecoveryFault, Row, clean, create, examine
 from operators.state.rocks import FORMAT, RocksStore
 from operators.state.store import TOGETHER, StateDamaged, StateFault, Token
+from operators.state.versions import KEY as TABLES
+from operators.state.versions import Reads, noted
 
 Chain = tuple[int, tuple[str, ...]]
 """A step's number in the state, and the shards that it has."""
@@ -81,7 +83,7 @@ class Home:
             if strange:
                 raise unmarked(self.path, strange)
             said = {"format": FORMAT, "flow": self.flow, "processes": processes, "shards": self._shards}
-            self._mark(said | _keyed(key))
+            _put_mark(self.path, said | _keyed(key))
             return
         if found.get("format") != FORMAT:
             raise ChangedShape(f"{self.path} has format {found.get('format')}; this program reads format {FORMAT}")
@@ -101,12 +103,7 @@ class Home:
             return
         same_key(self.path, found, key)
         if "key_fingerprint" not in found:  # begun before a mark held one
-            self._mark(found | _keyed(key))
-
-    def _mark(self, said: dict[str, object]) -> None:
-        fresh = self.path / f"{_MARK}.new"
-        fresh.write_text(json.dumps(said) + "\n")
-        fresh.replace(self.path / _MARK)
+            _put_mark(self.path, found | _keyed(key))
 
     def begins(self) -> dict[str, int]:
         """Note a start; how many there were, by cause."""
@@ -144,27 +141,34 @@ class Home:
         fresh.write_text(json.dumps({"starts": starts, "ended": ended}) + "\n")
         fresh.replace(self.path / _STARTS)
 
-    def checked(self, steps: Mapping[str, Chain], ends: Collection[str]) -> Checked:
+    def checked(self, steps: Mapping[str, Chain], ends: Collection[str], reads: Reads) -> Checked:
         """The check before a start: deletes snapshots that never committed, compares tokens with their stores.
 
-        The databases stay open until `close`, so the flow finds them read.
+        The databases stay open until `close`, so the flow finds them read. The mark then names every table with the
+        versions that the state may hold from now on.
 
         Args:
             steps: number in the state and shards of every step of the flow, by step id.
             ends: step ids of source and sink.
+            reads: versions that this program reads, by step id and table.
 
         Raises:
             StateFault: with what is wrong and what repairs it; the flow must not start.
         """
+        present = has_state(self.path)
+        mark = mark_of(self.path) or {}
+        said = mark | {TABLES: noted(mark, reads, present=present)}
         if not self.recovery.exists():
-            if has_state(self.path):
+            if present:
                 raise _missing(self.path)
             create(self.recovery)
-            return Checked()
-        found, removed = clean(self.recovery)
-        checked = Checked(fresh=not found.rows, removed=removed, resume_epoch=found.resume)
-        made = stores_of(self.path, self._held, read_only=False)
-        compared(found, steps, ends, made, checked, present=has_state(self.path))
+            checked = Checked()
+        else:
+            found, removed = clean(self.recovery)
+            checked = Checked(fresh=not found.rows, removed=removed, resume_epoch=found.resume)
+            made = stores_of(self.path, self._held, read_only=False)
+            compared(found, steps, ends, made, checked, present=present)
+        _put_mark(self.path, said)
         return checked
 
 
@@ -243,6 +247,13 @@ def has_parts(path: Path) -> bool:
     return (path / _MARK).exists() or (path / _RECOVERY).exists() or has_state(path)
 
 
+def _put_mark(path: Path, said: Mapping[str, object]) -> None:
+    """Write what a directory says of itself, whole or not at all."""
+    fresh = path / f"{_MARK}.new"
+    fresh.write_text(json.dumps(said) + "\n")
+    fresh.replace(path / _MARK)
+
+
 def has_state(path: Path) -> bool:
     """Whether any shard has a database here."""
     return any(path.glob("*/db/CURRENT"))
@@ -264,9 +275,10 @@ def stores_of(path: Path, held: list[RocksStore], *, read_only: bool) -> Callabl
     return made
 
 
-def examined(path: Path, steps: Mapping[str, Chain], ends: Collection[str]) -> Checked:
+def examined(path: Path, steps: Mapping[str, Chain], ends: Collection[str], reads: Reads) -> Checked:
     """The same check as a dry run: nothing is deleted, nothing is walked back. For a flow that is not running."""
     recovery = path / _RECOVERY
+    noted(mark_of(path) or {}, reads, present=has_state(path))
     if not recovery.exists():
         if has_state(path):
             raise _missing(path)

@@ -178,7 +178,7 @@ def test_who_waits_for_one_that_never_comes_ends_with_its_supervisor(
 ) -> None:
     """The engine of the second of three waits for the first without an end, and hears no signal meanwhile."""
     home = Home(shop / "state", "activation", shards=8)
-    home.checked(chains("activation", 8), end_ids("activation"))
+    home.checked(chains("activation", 8), end_ids("activation"), {})
     home.close()
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     places = [one.getsockname() for one in sockets]

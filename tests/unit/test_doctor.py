@@ -27,7 +27,7 @@ def lived(config):
     """A state directory whose first step has committed twice, and whose recovery store knows nothing of it."""
     state = config.parent / "state"
     home = Home(state, "store")
-    home.checked({"store.decode": (0, ("0",))}, ENDS)
+    home.checked({"store.decode": (0, ("0",))}, ENDS, {})
     store = RocksStore(state, 0)
     store.claim(None)
     store.open("0")

@@ -1,7 +1,9 @@
 """The start of a flow on what a crash left: stale snapshots, foreign stores, lost halves, and the lock."""
 
+import json
 import os
 import pickle
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from operators.state.home import ForeignState, Home, NoState, examined, mark_of
 from operators.state.lock import Lock, StateHeld, StateUnreachable, holder, vacant
 from operators.state.recovery import LAYOUT, RecoveryFault, clean, examine, plain
 from operators.state.rocks import RocksShard, RocksStore
-from operators.state.store import StateAhead, StateBehind, StateDamaged, StateFault, StateForked
+from operators.state.store import StateAhead, StateBehind, StateDamaged, StateFault, StateForked, UnknownVersion
 from schemas.pseudonym import fingerprint
 
 STEPS = {"f.a": 0, "f.b": 1}
@@ -166,7 +168,7 @@ def start(path):
     """The check of a start, and let go."""
     home = Home(path, "f")
     try:
-        return home.checked(CHAINS, ENDS)
+        return home.checked(CHAINS, ENDS, {})
     finally:
         home.close()
 
@@ -191,7 +193,7 @@ class TestStaleSnapshots:
         runs(path, b"ex-zero!", "a", Crash)
         before = snapshots(path)
         half_committed(path, "f.b", 2, None, b"ex-zero!")
-        dry = examined(path, CHAINS, ENDS)
+        dry = examined(path, CHAINS, ENDS, {})
         assert (dry.removed, dry.back["f.b"]) == (1, 1)
         found = start(path)
         assert (found.removed, found.back, found.resume_epoch) == (1, {"f.a": 0, "f.b": 1}, 2)
@@ -272,7 +274,7 @@ class TestWhole:
     def test_the_dry_run_changes_nothing(self, lived):
         before = snapshots(lived)
         half_committed(lived, "f.b", 99, examined_token(lived, "f.b"), b"ex-zero!")
-        assert examined(lived, CHAINS, ENDS).removed == 1
+        assert examined(lived, CHAINS, ENDS, {}).removed == 1
         assert snapshots(lived) == before | {("f.b", 99)}
         assert clean(lived / "recovery")[1] == 1
         assert snapshots(lived) == before
@@ -324,7 +326,7 @@ class TestHalves:
         with pytest.raises(RecoveryFault, match="missing"):
             start(lived)
         with pytest.raises(RecoveryFault, match="missing"):
-            examined(lived, CHAINS, ENDS)
+            examined(lived, CHAINS, ENDS, {})
 
     def test_the_recovery_store_was_made_anew(self, lived):
         (lived / "recovery" / PART).unlink()
@@ -367,7 +369,7 @@ class TestHalves:
     def test_a_step_nobody_knows(self, lived):
         home = Home(lived, "f")
         with pytest.raises(RecoveryFault, match=r"f\.b"):
-            home.checked({"f.a": (0, ("0",))}, ENDS)
+            home.checked({"f.a": (0, ("0",))}, ENDS, {})
         home.close()
 
     def test_a_step_whose_rows_are_gone(self, lived):
@@ -510,6 +512,65 @@ class TestOwner:
         home.close()
 
 
+class TestVersions:
+    """What the mark says of the tables is compared before anything is touched."""
+
+    def checked(self, path, reads):
+        home = Home(path, "f")
+        try:
+            home.checked(CHAINS, ENDS, {"f.a": reads, "f.b": {}})
+        finally:
+            home.close()
+
+    def noted(self, path):
+        return json.loads((path / "FORMAT").read_text())["tables"]["f.a"]
+
+    def test_a_newer_state_is_refused_with_its_table_and_left_as_it_is(self, path):
+        runs(path, b"ex-zero!", "a", Crash)
+        self.checked(path, {1: (1,), 2: (1, 2)})
+        half_committed(path, "f.b", 2, None, b"ex-zero!")
+        before = (path / "FORMAT").read_text(), snapshots(path)
+        with pytest.raises(
+            UnknownVersion, match=r"table 2 of f\.a .* version 2, this program reads version 1: run the"
+        ):
+            self.checked(path, {1: (1,), 2: (1,)})
+        with pytest.raises(UnknownVersion, match=r"table 2 of f\.a .* reads no such table: run the newer"):
+            self.checked(path, {1: (1,)})
+        with pytest.raises(UnknownVersion):
+            examined(path, CHAINS, ENDS, {"f.a": {1: (1,)}})
+        assert ((path / "FORMAT").read_text(), snapshots(path)) == before
+
+    def test_an_older_state_is_read_where_there_is_a_way_and_both_versions_are_noted(self, lived):
+        self.checked(lived, {1: (1,)})
+        self.checked(lived, {1: (1, 2), 5: (3,)})
+        assert self.noted(lived) == {"1": [1, 2], "5": [3]}
+        with pytest.raises(
+            UnknownVersion, match=r"may have values of version 1, .* run a program that reads version 1"
+        ):
+            self.checked(lived, {1: (2, 3), 5: (3,)})
+        assert self.noted(lived) == {"1": [1, 2], "5": [3]}
+
+    def test_a_state_from_before_marks_named_tables_gets_them(self, lived):
+        mark = json.loads((lived / "FORMAT").read_text())
+        del mark["tables"]
+        (lived / "FORMAT").write_text(json.dumps(mark))
+        with pytest.raises(UnknownVersion):
+            self.checked(lived, {1: (2,)})
+        self.checked(lived, {1: (1, 2)})
+        assert self.noted(lived) == {"1": [1, 2]}
+        assert json.loads((lived / "FORMAT").read_text()) == mark | {"tables": {"f.a": {"1": [1, 2]}, "f.b": {}}}
+
+    def test_a_new_state_holds_what_is_written_now(self, path):
+        self.checked(path, {1: (1,)})
+        self.checked(path, {1: (4, 5)})
+        assert self.noted(path) == {"1": [5]}
+
+    def test_a_mark_that_makes_no_sense(self, lived):
+        (lived / "FORMAT").write_text(json.dumps(json.loads((lived / "FORMAT").read_text()) | {"tables": {"f.a": 1}}))
+        with pytest.raises(StateDamaged, match="mark"):
+            self.checked(lived, {1: (1,)})
+
+
 def test_step_ids_are_those_of_the_golden_file():
     from flows.ports import FLOW_STEPS, chains, end_ids
 
@@ -522,3 +583,24 @@ def test_step_ids_are_those_of_the_golden_file():
     ]
     shipped += [name for flow in FLOW_STEPS for name in end_ids(flow)]
     assert shipped == golden
+
+
+def test_tables_are_those_of_the_golden_file(tmp_path):
+    """A line that changes is a state on disk that changes; each flow's are the same in every deployment."""
+    from flows.deployment import EXAMPLE, Deployment
+    from flows.ports import FLOW_STEPS
+    from flows.tables import declared
+
+    def told(deployment):
+        for of in [*((flow, 1) for flow in FLOW_STEPS), ("activation", 8)]:
+            for step, tables in declared(deployment, *of).items():
+                for table, reads in sorted(tables.items()):
+                    yield " ".join((step, str(table), *map(str, reads)))
+
+    golden = (Path(__file__).parents[1] / "golden" / "tables.txt").read_text().split("\n")[:-1]
+    assert list(told(Deployment.load(EXAMPLE, None))) == golden
+    shutil.copy(EXAMPLE / "venue.geojson", tmp_path)
+    (tmp_path / "models").mkdir()
+    bare = Deployment.load(tmp_path, None)
+    assert (bare.model, bare.rules.campaigns, bare.rules.segments) == (None, {}, {})
+    assert list(told(bare)) == golden
