@@ -1,8 +1,6 @@
 """Joining a live flow to its broker and registry: wait for them, check what they hold, make source and sink."""
 
-import time
 from collections.abc import Callable
-from typing import Any
 
 from flows import ports
 from flows.causes import Log
@@ -18,9 +16,9 @@ from operators.connectors.registry import Registry, RegistryAway
 from operators.connectors.returns import Returns
 from operators.connectors.sink import GuardedSink
 from operators.connectors.source import KafkaSource, losses
-from operators.connectors.writers import Schemas
+from operators.connectors.writers import LookupsSpent, Schemas
 from operators.pulse import Pulse
-from schemas.items import Heard
+from schemas.items import Heard, Item
 from schemas.sealing import deployment_key, sealer
 from schemas.topics import REFERENCE, TOPICS
 
@@ -29,6 +27,7 @@ _SHARED_S = 0.001
 """A process that waits longer for its broker keeps what others have for it waiting, too."""
 _CALL_S = 2.0
 """A look-up in the midst of a flow holds it up: short."""
+_AGAIN_S = 0.25
 
 
 class NotPrepared(Exception):
@@ -116,6 +115,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
         ),
         stop=pulse.stop,
         say=lambda text: log.warning("source", about=text),
+        prepare=lambda items: resolved(items, schemas, pulse, log),
     )
     sink = GuardedSink(
         Outputs(
@@ -140,7 +140,6 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
         counts=lambda: _counted(sink),
         answered=lambda: schemas.answered,
         unknown=lambda: schemas.unknown,
-        prepare=lambda found: _resolved(found, schemas, pulse, log),
         returns=None if shards == 1 else Returns(tuple(range(own, shards, count)), stop=pulse.stop),
         outlets=sink.outlets,
     )
@@ -164,22 +163,22 @@ def _counted(sink: GuardedSink) -> dict[tuple[str, str], int]:
     return found
 
 
-def _resolved(found: list[Any], schemas: Schemas, pulse: Pulse, log: Log) -> None:
-    """Wait until the writers' schemas of a batch are known: a registry that is away stops nothing for good."""
-    values = [
-        item.value for _, batch in found for item in batch.items if isinstance(item, Heard) and item.form == "wire"
-    ]
+def resolved(items: list[Item], schemas: Schemas, pulse: Pulse, log: Log) -> bool:
+    """Wait until the writers' schemas of what was heard are known: a registry that is away stops nothing for good.
+
+    False where a drain was asked for meanwhile.
+    """
+    values = [item.value for item in items if isinstance(item, Heard) and item.form == "wire"]
     said = False
     while True:
         try:
             schemas.resolve(values)
-        except RegistryAway as away:
-            if pulse.stop.is_set():
-                raise
+        except (RegistryAway, LookupsSpent) as wait:
             if not said:
-                log.warning("waiting", cause=str(away))
+                log.warning("waiting", cause=str(wait))
                 said = True
             pulse.beat()
-            time.sleep(0.25)
+            if pulse.stop.wait(_AGAIN_S):
+                return False
         else:
-            return
+            return True

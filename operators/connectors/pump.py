@@ -14,7 +14,7 @@ from operators.connectors.hands import Hands
 from operators.connectors.merge import STEP
 from operators.connectors.placing import Placing
 from operators.connectors.reading import FORMAT, Counters, SourceRule, State
-from schemas.items import Item
+from schemas.items import Heard, Item
 
 AWAY = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE})
 HELD_BYTES = 4 << 20
@@ -109,6 +109,14 @@ class Pump:
                 self._poll(CLOSING_S)
         self._round.add(lane)
         return self._hands.take(lane, self._clock, self.counters.messages), self._clock
+
+    def give_back(self, items: list[Item]) -> None:
+        """Take back the rows of the last `take`, which are not handed on after all: the next start reads them."""
+        for item in reversed(items):
+            if isinstance(item, Heard):
+                self._parts[self._rule.prefix + item.topic, item.partition].next = item.offset
+                self._hands.counter -= 1
+                self.counters.messages[item.topic] -= 1
 
     def snapshot(self, lane: int) -> State:
         """Where a lane stands at the end of an epoch: after what was handed on, not after what was fetched."""
