@@ -10,6 +10,7 @@ from flows.run import Drained, Joined, Start
 from operators.connectors import subjects, topics
 from operators.connectors.access import Admin, BrokerAway
 from operators.connectors.clock import monotonic
+from operators.connectors.dealing import process_of
 from operators.connectors.outputs import Outputs
 from operators.connectors.reading import SourceRule
 from operators.connectors.registry import Registry, RegistryAway
@@ -95,6 +96,9 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
     count, own = start.processes, start.process or 0
     shards = ports.shards_of(settings, start.flow)
     lanes = settings.engine.lanes if shards == 1 else shards
+    joined = {
+        topic: settings.topics.partitions for topic in {*reads, *flow.writes} if TOPICS[topic].key in topics.JOINED
+    }
     block_s = settings.engine.max_block.us / 1e6
     source = KafkaSource(
         SourceRule(
@@ -105,10 +109,12 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
             prefix=prefix,
             lanes=lanes,
             site_id=deployment.site_id,
-            own=None if count == 1 else tuple(range(own, lanes, count)),
+            own=None if count == 1 else tuple(lane for lane in range(lanes) if process_of(lane, lanes, count) == own),
             keyed=shards > 1,
             start=settings.start,
-            together=frozenset(topic for topic in reads if TOPICS[topic].key == "S"),
+            processes=count if shards == 1 else 1,
+            dealt=joined,
+            together=frozenset() if shards == 1 else frozenset(topic for topic in reads if TOPICS[topic].key == "S"),
             accept_loss=losses(list(start.accept_loss)),
             max_block_s=block_s if shards == 1 else min(block_s, _SHARED_S),
             wait_s=limit_s,
@@ -126,13 +132,15 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
             prefix=prefix,
             lanes=count if shards == 1 else shards,
             mine=(own,) if shards == 1 else tuple(range(own, shards, count)),
+            source_lanes=lanes if shards == 1 else None,
+            dealt=joined,
             start_s=limit_s,
             accept_loss=frozenset(start.accept_loss),
             beat=pulse.beat,
         )
     )
     return Joined(
-        deployment=deployment.heard_from(schemas),
+        deployment=deployment.heard_from(schemas, settings.topics.partitions if count > 1 and shards == 1 else None),
         source=source,
         sink=sink,
         lag=lambda: dict(source.counters.lag),
@@ -146,8 +154,11 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
 
 
 def lacks(planned: topics.Plan, config: str) -> str:
-    """What stands between a flow and its topics, in words; empty when nothing does."""
-    told = [str(one) for one in planned.differs]
+    """What stands between a flow and its topics, in words; empty when nothing does.
+
+    Of a topic that has grown source and sink judge, who know their state.
+    """
+    told = [str(one) for one in planned.differs if not one.grown]
     if planned.missing:
         names = ", ".join(one.name for one in planned.missing)
         told.append(f"missing topics: {names}; run  footfall topics create --config {config} --apply")

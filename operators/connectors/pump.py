@@ -61,7 +61,7 @@ class Pump:
         free = [place for place in self._first.lows if names[place[0]] not in rule.reference]
         begin = {} if rule.start == "earliest" else self._cluster.offsets(free, rule.start, rule.wait_s)
         self._placing = Placing(rule, begin, counters, say)
-        self._placing.equal(self._first)
+        self._placing.fits(self._first)
         self._watch = Watch(self._cluster, names, rule.refresh_s)
         self._consumer = Consumer(
             {
@@ -342,7 +342,7 @@ class Pump:
             shape = seen.shapes.get(part.name)
             if shape is not None and shape.id != part.id:
                 raise self._placing.recreated(part, part.id, shape.id)
-        self._placing.equal(seen)
+        self._placing.fits(seen)
         for part in self._placing.new(seen, self._parts):
             self._parts[part.name, part.partition] = part
             if part.reference or self._live:
