@@ -61,6 +61,7 @@ class Deployment:
     complete: bool = True
     live: bool = False
     schemas: Mapping[int, tuple[str, Any]] = field(default_factory=dict)
+    dealt: int | None = None
 
     @classmethod
     def load(
@@ -117,9 +118,9 @@ class Deployment:
             live=live,
         )
 
-    def heard_from(self, schemas: Mapping[int, tuple[str, Any]]) -> "Deployment":
-        """The same, reading framed values by these writers' schemas."""
-        return replace(self, schemas=schemas)
+    def heard_from(self, schemas: Mapping[int, tuple[str, Any]], dealt: int | None = None) -> "Deployment":
+        """The same, reading framed values by these writers' schemas; `dealt` as in `DecodeRule`."""
+        return replace(self, schemas=schemas, dealt=dealt)
 
     @property
     def token(self) -> Tokens:
@@ -143,6 +144,7 @@ class Deployment:
             unwrapped=opener(own),
             new_key=lambda: os.urandom(KEY_BYTES),
             schemas=self.schemas,
+            dealt=self.dealt,
         )
         return Decode(rule, tables)
 

@@ -1,9 +1,7 @@
 """Joining a live flow to its broker and registry: wait for them, check what they hold, make source and sink."""
 
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from flows import ports
 from flows.causes import Log
@@ -16,15 +14,16 @@ from flows.start import Start
 from operators.connectors import subjects, topics
 from operators.connectors.access import Access, Admin, BrokerAway
 from operators.connectors.clock import monotonic
+from operators.connectors.dealing import process_of
 from operators.connectors.outputs import Outputs
 from operators.connectors.reading import SourceRule
 from operators.connectors.registry import Registry, RegistryAccess, RegistryAway
 from operators.connectors.returns import Returns
 from operators.connectors.sink import GuardedSink
 from operators.connectors.source import KafkaSource, losses
-from operators.connectors.writers import Schemas
+from operators.connectors.writers import LookupsSpent, Schemas
 from operators.pulse import Pulse
-from schemas.items import Heard
+from schemas.items import Heard, Item
 from schemas.sealing import deployment_key, sealer
 from schemas.topics import REFERENCE, TOPICS
 
@@ -33,6 +32,7 @@ _SHARED_S = 0.001
 """A process that waits longer for its broker keeps what others have for it waiting, too."""
 _CALL_S = 2.0
 """A look-up in the midst of a flow holds it up: short."""
+_AGAIN_S = 0.25
 
 
 class NotPrepared(Exception):
@@ -133,6 +133,9 @@ def _joined(
     count, own = start.processes, start.process or 0
     shards = ports.shards_of(settings, start.flow)
     lanes = settings.engine.lanes if shards == 1 else shards
+    joined = {
+        topic: settings.topics.partitions for topic in {*reads, *flow.writes} if TOPICS[topic].key in topics.JOINED
+    }
     block_s = settings.engine.max_block.us / 1e6
     source = KafkaSource(
         SourceRule(
@@ -143,16 +146,19 @@ def _joined(
             prefix=prefix,
             lanes=lanes,
             site_id=deployment.site_id,
-            own=None if count == 1 else tuple(range(own, lanes, count)),
+            own=None if count == 1 else tuple(lane for lane in range(lanes) if process_of(lane, lanes, count) == own),
             keyed=shards > 1,
             start=settings.start,
-            together=frozenset(topic for topic in reads if TOPICS[topic].key == "S"),
+            processes=count if shards == 1 else 1,
+            dealt=joined,
+            together=frozenset() if shards == 1 else frozenset(topic for topic in reads if TOPICS[topic].key == "S"),
             accept_loss=losses(list(start.accept_loss)),
             max_block_s=block_s if shards == 1 else min(block_s, _SHARED_S),
             wait_s=limit_s,
         ),
         stop=pulse.stop,
         say=lambda text: log.warning("source", about=text),
+        prepare=lambda items: resolved(items, schemas, pulse, log),
     )
     sink = GuardedSink(
         Outputs(
@@ -164,13 +170,15 @@ def _joined(
             prefix=prefix,
             lanes=count if shards == 1 else shards,
             mine=(own,) if shards == 1 else tuple(range(own, shards, count)),
+            source_lanes=lanes if shards == 1 else None,
+            dealt=joined,
             start_s=limit_s,
             accept_loss=frozenset(start.accept_loss),
             beat=pulse.beat,
         )
     )
     return Joined(
-        deployment=deployment.heard_from(schemas),
+        deployment=deployment.heard_from(schemas, settings.topics.partitions if count > 1 and shards == 1 else None),
         source=source,
         sink=sink,
         lag=lambda: dict(source.counters.lag),
@@ -178,15 +186,17 @@ def _joined(
         counts=lambda: _counted(sink),
         answered=lambda: schemas.answered,
         unknown=lambda: schemas.unknown,
-        prepare=lambda found: _resolved(found, schemas, pulse, log),
         returns=None if shards == 1 else Returns(tuple(range(own, shards, count)), stop=pulse.stop),
         outlets=sink.outlets,
     )
 
 
 def lacks(planned: topics.Plan, config: str, *, insecure: bool = False) -> str:
-    """What stands between a flow and its topics, in words; empty when nothing does."""
-    told = [str(one) for one in planned.differs]
+    """What stands between a flow and its topics, in words; empty when nothing does.
+
+    Of a topic that has grown source and sink judge, who know their state.
+    """
+    told = [str(one) for one in planned.differs if not one.grown]
     if planned.missing:
         names = ", ".join(one.name for one in planned.missing)
         told.append(f"missing topics: {names}; run  {topics_made(config, insecure=insecure)}")
@@ -202,22 +212,22 @@ def _counted(sink: GuardedSink) -> dict[tuple[str, str], int]:
     return found
 
 
-def _resolved(found: list[Any], schemas: Schemas, pulse: Pulse, log: Log) -> None:
-    """Wait until the writers' schemas of a batch are known: a registry that is away stops nothing for good."""
-    values = [
-        item.value for _, batch in found for item in batch.items if isinstance(item, Heard) and item.form == "wire"
-    ]
+def resolved(items: list[Item], schemas: Schemas, pulse: Pulse, log: Log) -> bool:
+    """Wait until the writers' schemas of what was heard are known: a registry that is away stops nothing for good.
+
+    False where a drain was asked for meanwhile.
+    """
+    values = [item.value for item in items if isinstance(item, Heard) and item.form == "wire"]
     said = False
     while True:
         try:
             schemas.resolve(values)
-        except RegistryAway as away:
-            if pulse.stop.is_set():
-                raise
+        except (RegistryAway, LookupsSpent) as wait:
             if not said:
-                log.warning("waiting", cause=str(away))
+                log.warning("waiting", cause=str(wait))
                 said = True
             pulse.beat()
-            time.sleep(0.25)
+            if pulse.stop.wait(_AGAIN_S):
+                return False
         else:
-            return
+            return True

@@ -60,7 +60,6 @@ class Joined:
     counts: Counts = dict
     answered: Callable[[], bool] = lambda: True
     unknown: Callable[[], int] = lambda: 0
-    prepare: Callable[[list[Any]], None] = lambda _batches: None
     returns: "Returns | None" = None
     outlets: Callable[[Any], list[Any]] = lambda keyed: [keyed]
 
@@ -183,7 +182,7 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
 
     own = replace(settings, state=replace(settings.state, dir=str(home.path)))
     ports = Ports(
-        topics=WatchedSource(joined.source, pulse, joined.prepare),
+        topics=WatchedSource(joined.source, pulse),
         records=WatchedSink(joined.sink, pulse, take),
         opened=stores(own, Path(), seen=seen),
         returns=joined.returns,

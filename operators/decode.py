@@ -17,7 +17,8 @@ from operators.state.store import Table, Tables
 from schemas import ids
 from schemas.codec import LARGEST_ID, BadFraming, Undecodable, decode_datum, unframed
 from schemas.items import DataKey, Event, Heard, Item, Tally
-from schemas.letters import Sealed, letter
+from schemas.keys import key_of, partition_of
+from schemas.letters import Sealed, dead_letter, letter
 from schemas.personal import personal
 from schemas.pseudonym import NAMESPACES, BadIdentifier, Tokens, namespace_of, subject_tokens
 from schemas.reference import Consent
@@ -47,6 +48,8 @@ class DecodeRule:
 
     `schemas` maps a framed schema id to (topic, parsed writer's schema). `new_key` draws a data key of 32
     bytes; it is the only thing here that is no function of the input, and no output depends on it.
+    `dealt` is set where processes share nothing: the partitions over which subjects are dealt to them. A row that
+    lies in the partition of others is refused there: what followed from it would be theirs to say.
     """
 
     site_id: str
@@ -57,6 +60,7 @@ class DecodeRule:
     unwrapped: Sealed
     new_key: Callable[[], bytes]
     schemas: Mapping[int, tuple[str, dict[str, Any]]]
+    dealt: int | None = None
 
 
 class Decode:
@@ -98,13 +102,15 @@ class Decode:
             record = self._record(heard, row)
             if isinstance(record, PositionBatch):
                 readings = self._readings(heard, record)
+            elif self._strays(heard.topic, record, heard.partition):
+                raise _misplaced(heard, record)
         except Refusal as refusal:
             self._tally[heard.topic, "read"] += 1
             yield self._refused(heard, row, None, refusal)
             return
         if isinstance(record, PositionBatch):
             self._tally[heard.topic, "read"] += len(readings)
-            yield from readings
+            yield from readings if self._rule.dealt is None else map(self._in_its_batch, readings)
             return
         self._tally[heard.topic, "read"] += 1
         if heard.topic == "crm.contact-point":
@@ -112,6 +118,30 @@ class Decode:
             if wrapped is not None:
                 yield DataKey(heard.number, heard.clock, record.identifier, wrapped)  # type: ignore[union-attr]
         yield Event(heard.number, heard.clock, heard.topic, record, heard.partition, heard.offset, raw=heard.value)
+
+    def _strays(self, topic: str, record: AnyRecord, partition: int) -> bool:
+        """Whether the key of a record leads to another partition than the one it was read from."""
+        dealt = self._rule.dealt
+        return (
+            dealt is not None
+            and topic in _DEALT
+            and partition_of(key_of(topic, record), dealt) != partition % dealt  # it may have grown
+        )
+
+    def _in_its_batch(self, event: Event) -> Event:
+        """A reading, or its dead letter where its subject belongs into a batch of another partition."""
+        if not self._strays("sensing.position", event.record, event.partition):
+            return event
+        self._tally[event.topic, "dead"] += 1
+        detail = "a batch must hold subjects of its own partition only"
+        return dead_letter(
+            event=event,
+            site_id=self._rule.site_id,
+            stage="DECODE",
+            reason="WRONG_PARTITION",
+            detail=detail,
+            sealed=self._rule.sealed,
+        )
 
     def _row(self, heard: Heard) -> dict[str, Any]:
         if len(heard.value) > LARGEST_VALUE:
@@ -294,6 +324,13 @@ def _fields(*names: str) -> dict[str, tuple[str, ...]]:
     }
 
 
+def _misplaced(heard: Heard, record: AnyRecord) -> Refusal:
+    if heard.key == key_of(heard.topic, record).encode():
+        return Refusal("WRONG_PARTITION", "a row must lie in the partition that murmur2 gives its key")
+    return Refusal("KEY_MISMATCH", "the key must be that of the record: its site, |, and the token of its subject")
+
+
+_DEALT = frozenset(name for name, topic in TOPICS.items() if topic.key == "S")
 _NAMED = frozenset(name for name, fields in _fields("event_id").items() if fields)
 _SINGLE = _fields("identifier", "from_id", "to_id", "subject_id")
 _SEVERAL = _fields("identifiers", "subjects")

@@ -29,6 +29,9 @@ class SourceRule:
             read: then each reads the reference topics of its lanes only. Else a process reads them whole.
         site_id: the site that what is told of the source carries.
         start: where a first start begins, but for reference topics.
+        processes: how many processes share the lanes and nothing else: a key must stay with its process.
+        dealt: partitions that the keys of a topic are dealt over. A first start wants exactly so many; afterwards
+            a topic may have grown, if its keys stay with their processes.
         together: topics that must have equally many partitions.
         accept_loss: partitions whose lost rows were written off by a person.
         max_block_s: longest wait for a message.
@@ -48,6 +51,8 @@ class SourceRule:
     keyed: bool = False
     site_id: str = ""
     start: Where = "earliest"
+    processes: int = 1
+    dealt: Mapping[str, int] = field(default_factory=dict)
     together: frozenset[str] = frozenset()
     accept_loss: frozenset[Place] = frozenset()
     max_block_s: float = 0.005

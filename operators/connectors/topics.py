@@ -16,7 +16,7 @@ from operators.connectors.owner import OWNER
 from schemas.topics import TOPICS
 
 _HOUR_MS = 3_600_000
-_JOINED = frozenset("SIP")
+JOINED = frozenset("SIP")
 """Keys whose topics are read side by side: a key must lie in the same partition of each."""
 
 
@@ -53,6 +53,11 @@ class Differs:
     wanted: str
     found: str
     remedy: str
+
+    @property
+    def grown(self) -> bool:
+        """Whether it has more partitions than are set: what that means hangs on the state of who reads or writes it."""
+        return self.setting == "partitions" and int(self.found) > int(self.wanted)
 
     def __str__(self) -> str:
         return f"{self.topic}: {self.setting} must be {self.wanted}; it is {self.found}; {self.remedy}"
@@ -94,7 +99,7 @@ def wanted(prefix: str, partitions: int, topics: Iterable[str] = tuple(TOPICS)) 
         config = {"cleanup.policy": ",".join(policies)}
         if topic.hours is not None:
             config["retention.ms"] = str(topic.hours * _HOUR_MS)
-        found.append(Wanted(f"{prefix}{name}", partitions, config, topic.key in _JOINED))
+        found.append(Wanted(f"{prefix}{name}", partitions, config, topic.key in JOINED))
     return found
 
 
@@ -128,6 +133,8 @@ def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
             f"set partitions = {found.partitions} in [topics] if all topics keyed alike have as many; else copy it into "
             "a new topic: a partition more would move keys"
         )
+        if found.partitions > one.partitions:
+            remedy += ". A flow that has run on it before goes on"
         answers.append(Differs(one.name, "partitions", str(one.partitions), str(found.partitions), remedy))
 
     def alter(name: str, value: str) -> str:

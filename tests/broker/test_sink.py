@@ -412,13 +412,30 @@ def test_a_missing_topic_is_named(broker, prefix):
         Life(outputs(broker, prefix))
 
 
-def test_a_changed_count_of_partitions_is_refused(made, broker, prefix):
-    snapshot = Life(made).lane.snapshot()
+def test_a_topic_that_has_grown_is_written_as_before(made, broker, prefix):
+    life = Life(made)
+    snapshot = life.lane.snapshot()
+    life.say(*range(12))
+    life.die()
+    name = f"{prefix}action.command"
+    admin = AdminClient(client(broker))
+    admin.create_partitions([NewPartitions(name, 8)])[name].result(20)
+    again = Life(made, snapshot)
+    again.say(*range(20))
+    again.lane.snapshot()
+    once(broker, prefix, 20)
+    assert {message.partition() for message, _ in read(broker, prefix)["action.command"]} <= {0, 1, 2}
+
+
+def test_lanes_that_others_deal_to_refuse_a_topic_that_has_grown(broker, prefix):
+    topics(broker, prefix)
+    made = outputs(broker, prefix, lanes=2)
+    snapshot = GuardedSink(made).build_part("store.records", "out-00", None).snapshot()
     name = f"{prefix}action.command"
     admin = AdminClient(client(broker))
     admin.create_partitions([NewPartitions(name, 4)])[name].result(20)
     with pytest.raises(OutputChanged, match="has 4 partitions, and had 3"):
-        Life(made, snapshot)
+        GuardedSink(made).build_part("store.records", "out-00", snapshot)
 
 
 def test_a_topic_made_anew_is_refused(made, broker, prefix):
