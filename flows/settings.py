@@ -141,8 +141,14 @@ class KafkaSettings(_Section, frozen=True, kw_only=True):
         Literal["plaintext", "sasl_ssl", "mtls", "oauthbearer"],
         Meta(description="How we speak to it; plaintext only on the loopback, or with --insecure"),
     ] = "plaintext"
-    ca_file: Annotated[str | None, Meta(description="Certificates we trust, PEM; for all but plaintext")] = None
-    username: Annotated[str | None, Meta(description="Who we are, for sasl_ssl (SCRAM-SHA-512)")] = None
+    mechanism: Annotated[
+        Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"],
+        Meta(description="How the password is shown, for sasl_ssl; PLAIN for the keys of managed clusters"),
+    ] = "SCRAM-SHA-512"
+    ca_file: Annotated[
+        str | None, Meta(description="Certificates we trust, PEM, for all but plaintext; left out: the system's")
+    ] = None
+    username: Annotated[str | None, Meta(description="Who we are, for sasl_ssl")] = None
     password_file: Annotated[str | None, Meta(description="File of the password, for sasl_ssl")] = None
     certificate_file: Annotated[str | None, Meta(description="Our certificate, PEM, for mtls")] = None
     key_file: Annotated[str | None, Meta(description="Its key, PEM, for mtls")] = None
@@ -163,7 +169,9 @@ class RegistrySettings(_Section, frozen=True, kw_only=True):
     """The schema registry."""
 
     url: Annotated[str | None, Meta(description="Its address, with the path of Confluent's API")] = None
-    ca_file: Annotated[str | None, Meta(description="Certificates we trust, PEM, for https")] = None
+    ca_file: Annotated[
+        str | None, Meta(description="Certificates we trust, PEM, for https; left out: the system's")
+    ] = None
     username: Annotated[str | None, Meta(description="Who we are, where it asks")] = None
     password_file: Annotated[str | None, Meta(description="File of the password, where it asks")] = None
 
@@ -336,9 +344,9 @@ def load(path: Path | None) -> Settings:
 
 _NEEDED = {
     "plaintext": (),
-    "sasl_ssl": ("ca_file", "username", "password_file"),
-    "mtls": ("ca_file", "certificate_file", "key_file"),
-    "oauthbearer": ("ca_file", "token_url", "client_id", "client_secret_file"),
+    "sasl_ssl": ("username", "password_file"),
+    "mtls": ("certificate_file", "key_file"),
+    "oauthbearer": ("token_url", "client_id", "client_secret_file"),
 }
 
 

@@ -21,7 +21,11 @@ def settings(folder: Path, text: str) -> Settings:
     ("text", "said"),
     [
         ('[kafka]\nbootstrap = "a:1,b"', "2: bootstrap in [kafka] must be host:port"),
-        ('[kafka]\nprofile = "mtls"', "1: ca_file in [kafka] must be given for profile mtls"),
+        ('[kafka]\nprofile = "mtls"', "1: certificate_file in [kafka] must be given for profile mtls"),
+        (
+            '[kafka]\nmechanism = "GSSAPI"',
+            "2: mechanism in [kafka] must be SCRAM-SHA-512 or SCRAM-SHA-256 or PLAIN; got 'GSSAPI'",
+        ),
         (
             '[kafka]\nprofile = "ssl"',
             "2: profile in [kafka] must be plaintext or sasl_ssl or mtls or oauthbearer; got 'ssl'",
@@ -82,6 +86,28 @@ def test_a_secret_is_read_from_its_file_and_shown_nowhere(tmp_path: Path) -> Non
     assert config["ssl.endpoint.identification.algorithm"] == "https"
     assert config["ssl.ca.location"] == str(tmp_path / "ca.pem")
     assert "s3cret" not in repr(access)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+def test_a_password_is_shown_as_the_cluster_wants_it(tmp_path: Path, mechanism: str) -> None:
+    secured(tmp_path)
+    path = tmp_path / "footfall.toml"
+    found = settings(tmp_path, f'{path.read_text()}mechanism = "{mechanism}"\n')
+    assert ports.broker(found, tmp_path).config()["sasl.mechanism"] == mechanism
+
+
+@pytest.mark.parametrize("profile", ["sasl_ssl", "mtls", "oauthbearer"])
+def test_without_a_file_those_are_trusted_whom_the_system_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    authorities = tmp_path / "system.pem"
+    authorities.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+    config = Access(bootstrap="kafka:9093", profile=profile).config()
+    assert config["ssl.ca.location"] == str(authorities)
+    assert config.get("https.ca.location") == (str(authorities) if profile == "oauthbearer" else None)
+    own = Access(bootstrap="kafka:9093", profile=profile, ca_file=tmp_path / "own.pem").config()
+    assert own["ssl.ca.location"] == str(tmp_path / "own.pem")
 
 
 def test_a_secret_open_to_everybody_is_refused(tmp_path: Path) -> None:
