@@ -185,6 +185,13 @@ class TopicSettings(_Section, frozen=True, kw_only=True):
     partitions: Annotated[
         int, Meta(description="Partitions of every topic, fixed for the life of the data", ge=1, le=1_000)
     ] = 12
+    replication: Annotated[
+        int | None, Meta(description="Copies of every new topic; left out: as many as the broker gives", ge=1, le=100)
+    ] = None
+    min_insync: Annotated[
+        int | None,
+        Meta(description="Copies in step before a write to a new topic counts; left out: the broker's", ge=1, le=100),
+    ] = None
 
 
 SHARING = 8
@@ -366,6 +373,9 @@ def _beyond_types(settings: Settings) -> Iterator[tuple[str, str, str]]:
     for key in _NEEDED[kafka.profile]:
         if getattr(kafka, key) is None:
             yield "kafka", key, f"must be given for profile {kafka.profile}"
+    copies, least = settings.topics.replication, settings.topics.min_insync
+    if copies is not None and least is not None and least > copies:
+        yield "topics", "min_insync", f"must be at most replication, {copies}; got {least}"
     if registry.url is not None and "@" in registry.url:
         yield "registry", "url", "must hold no credentials; use username and password_file"
     elif registry.url is not None and not re.match(r"https?://[^/]", registry.url):
