@@ -1,10 +1,12 @@
 """Joining a live flow to its broker and registry: wait for them, check what they hold, make source and sink."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from flows import ports
+from flows.carried import Carried, Reach
 from flows.causes import Log
 from flows.deployment import Deployment
 from flows.replay import FLOWS
@@ -117,6 +119,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
         stop=pulse.stop,
         say=lambda text: log.warning("source", about=text),
     )
+    reach = Reach(source.counters, pulse.beat)
     sink = GuardedSink(
         Outputs(
             kafka=access.config(),
@@ -128,16 +131,14 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
             mine=(own,) if shards == 1 else tuple(range(own, shards, count)),
             start_s=limit_s,
             accept_loss=frozenset(start.accept_loss),
-            beat=pulse.beat,
+            beat=reach.waits,
         )
     )
     return Joined(
         deployment=deployment.heard_from(schemas),
         source=source,
         sink=sink,
-        lag=lambda: dict(source.counters.lag),
-        age=lambda: dict(source.counters.age),
-        counts=lambda: _counted(sink),
+        looked_up=(Carried(source.counters, reach, lambda: _counted(sink)),),
         answered=lambda: schemas.answered,
         unknown=lambda: schemas.unknown,
         prepare=lambda found: _resolved(found, schemas, pulse, log),
@@ -156,11 +157,15 @@ def lacks(planned: topics.Plan, config: str) -> str:
 
 
 def _counted(sink: GuardedSink) -> dict[tuple[str, str], int]:
-    """What the guards of all lanes counted, by what and topic."""
-    found: dict[tuple[str, str], int] = {}
-    for lane in sink.lanes.values():
-        for name, count in lane.guard.counts.items():
-            found[name] = found.get(name, 0) + count
+    """What became of the outputs of all lanes, by outcome and topic."""
+    found: Counter[tuple[str, str]] = Counter()
+    for lane in list(sink.lanes.values()):
+        for (outcome, topic), count in dict(lane.guard.counts).items():
+            found["deduplicated" if outcome == "suppressed" else outcome, topic] += count
+        for topic, count in dict(lane.written).items():
+            found["written", topic] += count
+        for topic, count in dict(lane.written_anew).items():
+            found["written_anew", topic] += count
     return found
 
 

@@ -5,6 +5,7 @@ stores (with the first batch). Exit codes: 0 drained, 1 the work failed, 2 wrong
 """
 
 import gc
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -19,11 +20,12 @@ from bytewax.outputs import FixedPartitionedSink
 from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 from msgspec.structs import replace
+from prometheus_client.registry import Collector
 
 from flows.activation import activation_on_shards
 from flows.causes import Log, journal, told
 from flows.deployment import Deployment
-from flows.health import Age, Counts, Lag, Meters, Server
+from flows.health import Meters, Server
 from flows.ports import Ports, chains, end_ids, home_of, key_of, set_aside, shards_of, state_figures, stores
 from flows.replay import FLOWS
 from flows.scraped import Scraped
@@ -43,6 +45,8 @@ LEASH = "FOOTFALL_LEASH"
 """Names the pipe that closes when the supervisor is gone."""
 PEERS = "FOOTFALL_PEERS"
 """Addresses of the processes that share the shards of a flow, by number."""
+BEGUN = "FOOTFALL_BEGUN"
+"""What the supervisor of such processes found at their start, as JSON: starts by cause, and commits walked back."""
 FORM_S = 60.0
 """How long they may take to find each other."""
 
@@ -72,9 +76,7 @@ class Joined:
     deployment: Deployment
     source: FixedPartitionedSource[Any, Any]
     sink: FixedPartitionedSink[Any, Any]
-    lag: Lag = dict
-    age: Age = dict
-    counts: Counts = dict
+    looked_up: tuple[Collector, ...] = ()
     answered: Callable[[], bool] = lambda: True
     unknown: Callable[[], int] = lambda: 0
     prepare: Callable[[list[Any]], None] = lambda _batches: None
@@ -209,6 +211,8 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
     settings, pulse = deployment.settings, meters.pulse
     if isinstance(home, Home):
         meters.started(*begun(home, settings, start.flow, log))
+    elif start.process == 0 and BEGUN in os.environ:  # one of them tells of it, or it would count for each
+        meters.started(*json.loads(os.environ[BEGUN]))
     try:
         joined = join(start, deployment, pulse, log)
     except Drained:
@@ -216,8 +220,7 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
         log.info("drained", epochs=0)
         return 0
     seen: list[EpochStore] = []
-    meters.watch(dirty=lambda: sum(store.dirty for store in seen), lag=joined.lag, age=joined.age, counts=joined.counts)
-    meters.registry.register(_scraped(joined, home))
+    meters.watch(lambda: sum(store.dirty for store in seen), [*joined.looked_up, _scraped(joined, home)])
 
     def take(batch: Batch) -> None:
         if not meters.resumed:
@@ -260,6 +263,8 @@ def _scraped(joined: Joined, home: Home | Tenancy) -> Scraped:
         unknown=joined.unknown,
         model=(model.version, model.manifest.sha256) if model is not None else None,
         rules=rules.versions["rules"],
+        doors=joined.deployment.doors,
+        deciders=joined.deployment.deciders,
     )
 
 

@@ -4,6 +4,7 @@ The supervisor holds the lock of the state directory, and its children inherit i
 killed supervisor is refused too. Children drain when their supervisor is gone.
 """
 
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from threading import Event
 
 from flows.causes import journal
 from flows.ports import home_of, set_aside, shards_of
-from flows.run import LEASH, PEERS, Start, begun, refused, remedied
+from flows.run import BEGUN, LEASH, PEERS, Start, begun, refused, remedied
 from operators.state.store import StateFault
 
 STOP_S = 30.0
@@ -55,7 +56,7 @@ def supervise(start: Start) -> int:
     shared = shards_of(settings, start.flow) > 1
     if shared:
         try:
-            begun(home, settings, start.flow, log)
+            environment[BEGUN] = json.dumps(begun(home, settings, start.flow, log))
         except StateFault as fault:
             log.critical("refused", cause=remedied(fault, start))
             home.close()
