@@ -352,17 +352,24 @@ def schemas_register(
     registry: Annotated[str | None, typer.Option(help="Address of the registry; default: [registry] url.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Before every subject; default: [topics] prefix.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be registered.")] = False,
+    set_level: Annotated[
+        bool, typer.Option("--set-level", help="Make subjects that have versions FULL_TRANSITIVE, too.")
+    ] = False,
     config: Annotated[Path | None, typer.Option("--config", help="Settings file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Register every schema that is new, after checking it against every registered version; nothing if one fails.
 
+    A subject without versions is made FULL_TRANSITIVE first. Of one that has some the level stays, without --set-level.
+
     Example: footfall schemas register --registry http://127.0.0.1:8080/apis/ccompat/v7 --dry-run
     """
-    from flows.broker import STOPS, register_schemas
+    from flows.broker import STOPS, register_schemas, subject_said
 
     try:
-        answer, fine = register_schemas(config, url=registry, prefix=prefix, dry_run=dry_run, say=_say)
+        answer, fine = register_schemas(
+            config, url=registry, prefix=prefix, dry_run=dry_run, set_level=set_level, say=_say
+        )
     except STOPS as stopped:
         _say(str(stopped))
         raise typer.Exit(1) from stopped
@@ -370,10 +377,15 @@ def schemas_register(
         _json(answer)
     else:
         for row in answer["subjects"]:
-            _say(f"{row['subject']}: {row['action']}, version {row['version'] or '-'}, id {row['id'] or '-'}")
-        done = "would be registered" if dry_run else "registered"
+            _say(subject_said(row))
+        would = "would be " * dry_run
         new = sum(row["action"] == "register" for row in answer["subjects"])
-        _say(f"{new} {done}, {len(answer['subjects']) - new} known" if fine else "nothing was registered")
+        levels = sum(row["becomes"] != row["level"] for row in answer["subjects"])
+        _say(
+            f"{new} {would}registered, {len(answer['subjects']) - new} known, {levels} levels {would}set"
+            if fine
+            else "nothing was registered, every level is as it was"
+        )
     if not fine:
         raise typer.Exit(1)
 

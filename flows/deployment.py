@@ -62,6 +62,9 @@ class Deployment:
     live: bool = False
     schemas: Mapping[int, tuple[str, Any]] = field(default_factory=dict)
     dealt: int | None = None
+    doors: list[Admit] = field(default_factory=list)
+    """Every core made, for the metrics; so are these."""
+    deciders: list[Decide] = field(default_factory=list)
 
     @classmethod
     def load(
@@ -158,7 +161,8 @@ class Deployment:
             reorders={tech: found["reorder_us"] for tech, found in overrides.items() if "reorder_us" in found},
             longest_gap_us=max(found.get("gap_us", 0) for found in overrides.values()),
         )
-        return Admit(rule, Places(self.venue), tables)
+        self.doors.append(Admit(rule, Places(self.venue), tables))
+        return self.doors[-1]
 
     @property
     def _overrides(self) -> dict[str, dict[str, Any]]:
@@ -213,6 +217,7 @@ class Deployment:
             versions=versions,
         )
         decide = Decide(self.rules, people, segments.of, scores.score, self.venue, rule, tables)
+        self.deciders.append(decide)
         return PersonStep(people, segments, scores, decide)
 
     def gather(self, tables: Tables) -> Gather:

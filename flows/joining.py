@@ -1,9 +1,11 @@
 """Joining a live flow to its broker and registry: wait for them, check what they hold, make source and sink."""
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
 from flows import ports
+from flows.carried import Carried, Reach
 from flows.causes import Log
 from flows.deployment import Deployment
 from flows.remedies import topics_made
@@ -160,6 +162,7 @@ def _joined(
         say=lambda text: log.warning("source", about=text),
         prepare=lambda items: resolved(items, schemas, pulse, log),
     )
+    reach = Reach(source.counters, pulse.beat)
     sink = GuardedSink(
         Outputs(
             kafka=access.config(),
@@ -174,16 +177,14 @@ def _joined(
             dealt=joined,
             start_s=limit_s,
             accept_loss=frozenset(start.accept_loss),
-            beat=pulse.beat,
+            beat=reach.waits,
         )
     )
     return Joined(
         deployment=deployment.heard_from(schemas, settings.topics.partitions if count > 1 and shards == 1 else None),
         source=source,
         sink=sink,
-        lag=lambda: dict(source.counters.lag),
-        age=lambda: dict(source.counters.age),
-        counts=lambda: _counted(sink),
+        looked_up=(Carried(source.counters, reach, lambda: _counted(sink)),),
         answered=lambda: schemas.answered,
         unknown=lambda: schemas.unknown,
         returns=None if shards == 1 else Returns(tuple(range(own, shards, count)), stop=pulse.stop),
@@ -204,11 +205,15 @@ def lacks(planned: topics.Plan, config: str, *, insecure: bool = False) -> str:
 
 
 def _counted(sink: GuardedSink) -> dict[tuple[str, str], int]:
-    """What the guards of all lanes counted, by what and topic."""
-    found: dict[tuple[str, str], int] = {}
-    for lane in sink.lanes.values():
-        for name, count in lane.guard.counts.items():
-            found[name] = found.get(name, 0) + count
+    """What became of the outputs of all lanes, by outcome and topic."""
+    found: Counter[tuple[str, str]] = Counter()
+    for lane in list(sink.lanes.values()):
+        for (outcome, topic), count in dict(lane.guard.counts).items():
+            found["deduplicated" if outcome == "suppressed" else outcome, topic] += count
+        for topic, count in dict(lane.written).items():
+            found["written", topic] += count
+        for topic, count in dict(lane.written_anew).items():
+            found["written_anew", topic] += count
     return found
 
 

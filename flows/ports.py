@@ -109,6 +109,7 @@ def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, inse
     access = Access(
         bootstrap=named,
         profile=kafka.profile,
+        mechanism=kafka.mechanism,
         ca_file=_file(base, kafka.ca_file),
         username=kafka.username,
         password=_secret(base, kafka.password_file),

@@ -5,6 +5,7 @@ stores (with the first batch). Exit codes: 0 drained, 1 the work failed, 2 wrong
 """
 
 import gc
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -20,17 +21,18 @@ from bytewax.outputs import FixedPartitionedSink
 from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 from msgspec.structs import replace
+from prometheus_client.registry import Collector
 
 from flows.activation import activation_on_shards
 from flows.causes import Log, journal
 from flows.deployment import Deployment
-from flows.health import Age, Counts, Lag, Meters, Server
+from flows.health import Meters, Server
 from flows.ports import Ports, chains, end_ids, home_of, place_of, set_aside, shards_of, state_figures, stores
 from flows.remedies import remedied
 from flows.replay import FLOWS
 from flows.scraped import Scraped
 from flows.settings import Settings, WrongUse
-from flows.start import LEASH, PEERS, Start, listen_of, refused
+from flows.start import BEGUN, LEASH, PEERS, Start, listen_of, refused
 from flows.tables import declared
 from operators.connectors.clock import monotonic, process_age, processor_time
 from operators.connectors.watched import WatchedSink, WatchedSource
@@ -55,9 +57,7 @@ class Joined:
     deployment: Deployment
     source: FixedPartitionedSource[Any, Any]
     sink: FixedPartitionedSink[Any, Any]
-    lag: Lag = dict
-    age: Age = dict
-    counts: Counts = dict
+    looked_up: tuple[Collector, ...] = ()
     answered: Callable[[], bool] = lambda: True
     unknown: Callable[[], int] = lambda: 0
     returns: "Returns | None" = None
@@ -163,6 +163,8 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
     settings, pulse = deployment.settings, meters.pulse
     if isinstance(home, Home):
         meters.started(*begun(home, deployment, start.flow, log))
+    elif start.process == 0 and BEGUN in os.environ:  # one of them tells of it, or it would count for each
+        meters.started(*json.loads(os.environ[BEGUN]))
     try:
         joined = join(deployment, pulse, log)
     except Drained:
@@ -170,8 +172,7 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
         log.info("drained", epochs=0)
         return 0
     seen: list[EpochStore] = []
-    meters.watch(dirty=lambda: sum(store.dirty for store in seen), lag=joined.lag, age=joined.age, counts=joined.counts)
-    meters.registry.register(_scraped(joined, home))
+    meters.watch(lambda: sum(store.dirty for store in seen), [*joined.looked_up, _scraped(joined, home)])
 
     def take(batch: Batch) -> None:
         if not meters.resumed:
@@ -214,6 +215,8 @@ def _scraped(joined: Joined, home: Home | Tenancy) -> Scraped:
         unknown=joined.unknown,
         model=(model.version, model.manifest.sha256) if model is not None else None,
         rules=rules.versions["rules"],
+        doors=joined.deployment.doors,
+        deciders=joined.deployment.deciders,
     )
 
 

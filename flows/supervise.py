@@ -4,6 +4,7 @@ The supervisor holds the lock of the state directory, and its children inherit i
 killed supervisor is refused too. Children drain when their supervisor is gone.
 """
 
+import json
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from flows.health import listening
 from flows.ports import place_of, shards_of
 from flows.remedies import remedied
 from flows.run import Reach, begun, prepared, taken
-from flows.start import LEASH, PEERS, Start, listen_of
+from flows.start import BEGUN, LEASH, PEERS, Start, listen_of
 from operators.state.home import Home
 from operators.state.lock import vacant
 from operators.state.store import StateFault
@@ -52,7 +53,7 @@ def supervise(start: Start, reach: Reach) -> int:
             listening(listen_of(settings, process, supervised=True)).server_close()
         home = taken(start, settings, log)
         if shared:
-            begun(home, deployment, start.flow, log)
+            starts = begun(home, deployment, start.flow, log)
             home.lend()
     except (StateFault, OSError) as fault:
         log.critical("refused", cause=remedied(fault, start))
@@ -65,6 +66,7 @@ def supervise(start: Start, reach: Reach) -> int:
     reads, writes = os.pipe()
     environment = {**os.environ, LEASH: str(reads)}
     if shared:
+        environment[BEGUN] = json.dumps(starts)
         environment[PEERS] = " ".join(_addresses(start.processes))
     children = [
         subprocess.Popen(command_of(start, process), pass_fds=(reads, home.lock.fd), env=environment)

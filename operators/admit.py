@@ -90,6 +90,16 @@ class Admit:
         self._out: list[Item] = []
         self._number = self._clock = 0
 
+    @property
+    def idle_sources(self) -> int:
+        """Sources that have fallen silent; safe to read from another thread."""
+        return self._shore.idle
+
+    @property
+    def clock_offset(self) -> int:
+        """Farthest that the readings of a source are from our clock, µs; safe to read from another thread."""
+        return self._shore.offset
+
     def step(self, items: list[Item]) -> list[Item]:
         """Move the shard on; positions end here, everything else passes. Tallies stand at the end."""
         out = self._out = []

@@ -48,7 +48,7 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         compacted = frozenset(topic for topic in outputs.topics if opened.found[topic].compacted)
         self.guard = Guard(compacted, orphan_after=outputs.orphan_after)
         self.written: Counter[str] = Counter()
-        self.written_anew = 0
+        self.written_anew: Counter[str] = Counter()
         opened.acked[lane] = self._acked
         resumed = opened.resumed(outputs, resume)
         self._partitions = {topic: opened.found[topic].partitions for topic in outputs.topics}
@@ -140,7 +140,7 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
             self._opened.renew(self._lane)
             there = self._ids_since(marks)
             left = [out for out in fenced if _id_of(out.value) not in there]
-            self.written_anew += len(left)
+            self.written_anew.update(out.topic[len(self._outputs.prefix) :] for out in left)
             if not left:
                 return
             if not self._lost(partial(self._transact, left)) and not self._lost(self._commands.commit):

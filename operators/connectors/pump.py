@@ -240,6 +240,7 @@ class Pump:
         if now // 1_000_000 == self._second:
             return
         self._second = now // 1_000_000
+        self.counters.measured_at = monotonic()
         for part in self._parts.values():
             high = part.end if part.at_end else max(self._high(part), part.end)
             self.counters.lag[part.topic, part.partition] = max(0, high - part.next)

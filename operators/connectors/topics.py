@@ -4,8 +4,8 @@ What exists is never altered: a partition more moves keys, a policy changed unde
 Whoever wants that is told the command, and decides.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -16,6 +16,7 @@ from operators.connectors.owner import OWNER
 from schemas.topics import TOPICS
 
 _HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 JOINED = frozenset("SIP")
 """Keys whose topics are read side by side: a key must lie in the same partition of each."""
 
@@ -29,6 +30,8 @@ class Wanted:
     config: Mapping[str, str]
     joined: bool = False
     """Read side by side with others: the count of partitions must be exactly this."""
+    replication: int | None = None
+    """Copies that a new topic gets; None as many as the broker gives."""
 
     @property
     def policy(self) -> frozenset[str]:
@@ -65,29 +68,39 @@ class Differs:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is there, what is missing, and what differs."""
+    """What is there, what is missing, what differs, and what only a person should know of."""
 
     there: tuple[Wanted, ...]
     missing: tuple[Wanted, ...]
     differs: tuple[Differs, ...]
+    warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
         return {
             "there": [one.name for one in self.there],
             "missing": [
-                {"topic": one.name, "partitions": one.partitions, "config": dict(one.config)} for one in self.missing
+                {"topic": one.name, "partitions": one.partitions, "replication": one.replication,
+                 "config": dict(one.config)}
+                for one in self.missing
             ],
             "differs": [
                 {"topic": one.topic, "setting": one.setting, "wanted": one.wanted, "found": one.found,
                  "remedy": one.remedy}
                 for one in self.differs
             ],
+            "warnings": list(self.warnings),
         }  # fmt: skip
 
 
 class NotMade(Exception):
     """The broker did not make a topic; the message names it."""
+
+
+def copied(topics: Iterable[Wanted], replication: int | None, min_insync: int | None) -> list[Wanted]:
+    """The same topics with as many copies, and as many of them in step before a write counts; None: as the broker says."""
+    more = {} if min_insync is None else {"min.insync.replicas": str(min_insync)}
+    return [replace(one, replication=replication, config={**one.config, **more}) for one in topics]
 
 
 def wanted(prefix: str, partitions: int, topics: Iterable[str] = tuple(TOPICS)) -> list[Wanted]:
@@ -108,13 +121,13 @@ def claims(prefix: str) -> Wanted:
     return Wanted(f"{prefix}{OWNER}", 1, {"cleanup.policy": "compact"})
 
 
-def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str) -> Plan:
-    """Compare what should be with what is.
+def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str, outputs: Container[str] = ()) -> Plan:
+    """Compare what should be with what is; of `outputs`, which are read back, a start wants the last day.
 
     A shorter retention than the table's is fine: it is the most that may be kept, not the least. Topics keyed by
     neither subject, identifier nor person are joined with nothing, so any count of partitions will do there.
     """
-    there, missing, differs = [], [], []
+    there, missing, differs, warnings = [], [], [], []
     for one in topics:
         if one.name not in found:
             missing.append(one)
@@ -123,7 +136,13 @@ def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str
         differs.extend(differences)
         if not differences:
             there.append(one)
-    return Plan(tuple(there), tuple(missing), tuple(differs))
+        kept = int(found[one.name].config.get("retention.ms", "-1"))
+        if one.name in outputs and "delete" in one.policy and 0 < kept < _DAY_MS:
+            warnings.append(
+                f"{one.name}: retention.ms is {kept}, less than a day: a start that comes later than that after a crash"
+                " cannot tell what was said already, and refuses"
+            )
+    return Plan(tuple(there), tuple(missing), tuple(differs), tuple(warnings))
 
 
 def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
@@ -156,14 +175,14 @@ def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
     return answers
 
 
-def plan(admin: Admin, topics: Iterable[Wanted], bootstrap: str) -> Plan:
+def plan(admin: Admin, topics: Iterable[Wanted], bootstrap: str, outputs: Container[str] = ()) -> Plan:
     """Ask the broker and compare; changes nothing.
 
     Raises:
         BrokerAway, BrokerRefused: with what was said.
     """
     topics = list(topics)
-    return compare(topics, _ask(admin, [one.name for one in topics]), bootstrap)
+    return compare(topics, _ask(admin, [one.name for one in topics]), bootstrap, outputs)
 
 
 def apply(admin: Admin, planned: Plan) -> list[str]:
@@ -177,7 +196,10 @@ def apply(admin: Admin, planned: Plan) -> list[str]:
         raise NotMade("nothing was made, because a topic differs: " + "; ".join(map(str, planned.differs)))
     if not planned.missing:
         return []
-    new = [NewTopic(one.name, num_partitions=one.partitions, config=dict(one.config)) for one in planned.missing]
+    new = [
+        NewTopic(one.name, one.partitions, -1 if one.replication is None else one.replication, config=dict(one.config))
+        for one in planned.missing
+    ]
     made = []
     with admin.client() as client:
         answers = client.create_topics(new, operation_timeout=CALL_S, request_timeout=3 * CALL_S)

@@ -176,6 +176,25 @@ def test_writing_without_a_registered_schema_names_the_subject(at: Registry, pre
     assert subject_of(TOPIC, prefix) not in str(refused.value)
 
 
+def test_a_level_that_somebody_chose_stays_unless_asked(
+    registry: str, client: SchemaRegistryClient, prefix: str
+) -> None:
+    """Set, put back and taken away again, by what the registry itself says."""
+    subject = subject_of(TOPIC, prefix)
+    client.register_schema(subject, Schema(json.dumps(avsc.schema_of(TOPIC)), "AVRO"))
+    client.set_compatibility(subject, "BACKWARD")
+    code, answer, _ = register(registry, prefix)
+    assert (code, subject in answer["levels"]) == (0, False)
+    assert client.get_compatibility(subject) == "BACKWARD"
+    code, answer, _ = register(registry, prefix, "--set-level")
+    assert (code, answer["levels"]) == (0, [subject])
+    assert client.get_compatibility(subject) == LEVEL
+    reached = Registry(RegistryAccess(url=registry))
+    for _ in range(2):
+        reached.set_level(subject, None)
+        assert reached.level(subject) in {None, "NONE"}
+
+
 def test_a_registry_that_is_away_is_waited_for_and_then_given_up(tmp_path: Any) -> None:
     (tmp_path / "footfall.toml").write_text('[registry]\nurl = "http://127.0.0.1:1/x"\n[kafka]\nwait = "1s"\n')
     ran = footfall("schemas", "register", "--config", tmp_path / "footfall.toml")

@@ -7,7 +7,8 @@ import pytest
 from flows import ports
 from flows.settings import Settings, WrongUse, load
 from operators.connectors.access import Access
-from operators.connectors.topics import Found, compare, wanted
+from operators.connectors.copies import Copies, scarce
+from operators.connectors.topics import Found, Wanted, compare, copied, wanted
 from schemas.topics import TOPICS
 
 
@@ -21,7 +22,11 @@ def settings(folder: Path, text: str) -> Settings:
     ("text", "said"),
     [
         ('[kafka]\nbootstrap = "a:1,b"', "2: bootstrap in [kafka] must be host:port"),
-        ('[kafka]\nprofile = "mtls"', "1: ca_file in [kafka] must be given for profile mtls"),
+        ('[kafka]\nprofile = "mtls"', "1: certificate_file in [kafka] must be given for profile mtls"),
+        (
+            '[kafka]\nmechanism = "GSSAPI"',
+            "2: mechanism in [kafka] must be SCRAM-SHA-512 or SCRAM-SHA-256 or PLAIN; got 'GSSAPI'",
+        ),
         (
             '[kafka]\nprofile = "ssl"',
             "2: profile in [kafka] must be plaintext or sasl_ssl or mtls or oauthbearer; got 'ssl'",
@@ -32,6 +37,11 @@ def settings(folder: Path, text: str) -> Settings:
         ('[registry]\nurl = "http://a:b@host"', "2: url in [registry] must hold no credentials"),
         ('[registry]\nusername = "a"', "password_file in [registry] must stand together with username"),
         ("[topics]\npartitions = 0", "2: partitions in [topics] expected `int` >= 1"),
+        ("[topics]\nreplication = 0", "2: replication in [topics] expected `int` >= 1"),
+        (
+            "[topics]\nreplication = 1\nmin_insync = 2",
+            "3: min_insync in [topics] must be at most replication, 1; got 2",
+        ),
         ('[topics]\nprefix = "a b"', "2: prefix in [topics] expected `str` matching"),
         ('[metrics]\nlisten = "9464"', "2: listen in [metrics] must be host:port"),
         ("[engine]\nlanes = 0", "2: lanes in [engine] expected `int` >= 1"),
@@ -82,6 +92,28 @@ def test_a_secret_is_read_from_its_file_and_shown_nowhere(tmp_path: Path) -> Non
     assert config["ssl.endpoint.identification.algorithm"] == "https"
     assert config["ssl.ca.location"] == str(tmp_path / "ca.pem")
     assert "s3cret" not in repr(access)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+def test_a_password_is_shown_as_the_cluster_wants_it(tmp_path: Path, mechanism: str) -> None:
+    secured(tmp_path)
+    path = tmp_path / "footfall.toml"
+    found = settings(tmp_path, f'{path.read_text()}mechanism = "{mechanism}"\n')
+    assert ports.broker(found, tmp_path).config()["sasl.mechanism"] == mechanism
+
+
+@pytest.mark.parametrize("profile", ["sasl_ssl", "mtls", "oauthbearer"])
+def test_without_a_file_those_are_trusted_whom_the_system_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    authorities = tmp_path / "system.pem"
+    authorities.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+    config = Access(bootstrap="kafka:9093", profile=profile).config()
+    assert config["ssl.ca.location"] == str(authorities)
+    assert config.get("https.ca.location") == (str(authorities) if profile == "oauthbearer" else None)
+    own = Access(bootstrap="kafka:9093", profile=profile, ca_file=tmp_path / "own.pem").config()
+    assert own["ssl.ca.location"] == str(tmp_path / "own.pem")
 
 
 def test_a_secret_open_to_everybody_is_refused(tmp_path: Path) -> None:
@@ -165,3 +197,54 @@ def test_both_policies_are_one_whatever_their_order() -> None:
     config = {**found["context.fact"].config, "cleanup.policy": "delete,compact"}
     planned = compare(wanted("", 12), found | {"context.fact": Found(12, config)}, "b:1")
     assert planned.differs == ()
+
+
+def scarcely(replication: int | None, min_insync: int | None, found: Copies) -> list[str]:
+    missing = copied(wanted("", 12), replication, min_insync)
+    return list(scarce(compare(missing, {}, "b:1"), found))
+
+
+def test_one_copy_on_several_brokers_is_warned_of() -> None:
+    cluster = Copies(3, 1, 1, {})
+    assert scarcely(None, None, cluster)[0].startswith(
+        f"replication would be 1 of {len(TOPICS)} topics on a cluster of 3 brokers"
+    )
+    assert len(scarcely(1, None, cluster)) == 1
+    assert scarcely(3, 2, cluster) == []
+    assert scarcely(None, None, Copies(3, None, None, {})) == [], "what we may not see is not guessed"
+    assert scarcely(None, None, Copies(1, 1, 1, {})) == [], "one broker cannot hold more"
+
+
+def test_topics_that_are_there_in_one_copy_are_named() -> None:
+    planned = compare(wanted("", 12), as_made(), "b:1")
+    (said,) = scarce(planned, Copies(3, 3, 2, {"web.event": 1, "pos.receipt": 3}))
+    assert "of web.event; kafka-reassign-partitions.sh" in said
+
+
+def test_copies_that_no_broker_has_room_for_or_no_write_can_reach_are_warned_of() -> None:
+    assert scarcely(3, None, Copies(2, 1, 1, {})) == ["replication = 3 in [topics] takes 3 brokers; the cluster has 2"]
+    assert (
+        "min.insync.replicas 2 with replication 1: nothing could be written"
+        in scarcely(None, 2, Copies(1, 1, 1, {}))[0]
+    )
+    assert "min.insync.replicas 2 with replication 1" in scarcely(None, None, Copies(1, 1, 2, {}))[0]
+
+
+def test_a_plan_shows_what_a_topic_gets_and_who_said_so() -> None:
+    (one,) = copied([Wanted("t", 1, {"cleanup.policy": "compact"})], 3, 2)
+    assert Copies(3, 1, 1, {}).said(one) == "replication 3, min.insync.replicas 2"
+    assert one.config == {"cleanup.policy": "compact", "min.insync.replicas": "2"}
+    bare = Wanted("t", 1, {"cleanup.policy": "compact"})
+    default = "by the broker's default"
+    assert Copies(3, 1, 2, {}).said(bare) == f"replication 1 {default}, min.insync.replicas 2 {default}"
+    assert Copies(3, None, None, {}).said(bare) == f"replication {default}, min.insync.replicas {default}"
+
+
+def test_an_output_that_is_kept_for_less_than_a_day_is_warned_of() -> None:
+    found = as_made()
+    for topic in ("presence.visit", "sensing.position"):
+        found[topic] = Found(12, {**found[topic].config, "retention.ms": "3600000"})
+    planned = compare(wanted("", 12), found, "b:1", {"presence.visit"})
+    assert planned.differs == ()
+    (said,) = planned.warnings
+    assert said.startswith("presence.visit: retention.ms is 3600000, less than a day")
