@@ -44,7 +44,7 @@ def create_topics(
 
 
 def register_schemas(
-    config: Path | None, *, url: str | None, prefix: str | None, dry_run: bool, say: Say
+    config: Path | None, *, url: str | None, prefix: str | None, dry_run: bool, insecure: bool = False, say: Say
 ) -> tuple[dict[str, Any], bool]:
     """Compare our schemas with every registered version, and without `dry_run` register what is new.
 
@@ -58,7 +58,7 @@ def register_schemas(
     settings = load(config)
     if url is not None and ("@" in url or not url.startswith(("http://", "https://"))):
         raise WrongUse("--registry must be an address such as http://host:8080/apis/ccompat/v7, without credentials")
-    registry = Registry(ports.registry(settings, config.parent if config else Path(), url=url))
+    registry = Registry(ports.registry(settings, config.parent if config else Path(), url=url, insecure=insecure))
     registry.wait(settings.kafka.wait.us / 1e6, say)
     schemas = subjects.ours()
     planned = subjects.plan(registry, schemas, settings.topics.prefix if prefix is None else prefix)

@@ -333,6 +333,9 @@ def schemas_register(
     prefix: Annotated[str | None, typer.Option(help="Before every subject; default: [topics] prefix.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be registered.")] = False,
     config: Annotated[Path | None, typer.Option("--config", help="Settings file.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow a password in clear beyond this machine.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Register every schema that is new, after checking it against every registered version; nothing if one fails.
@@ -342,7 +345,9 @@ def schemas_register(
     from flows.broker import STOPS, register_schemas
 
     try:
-        answer, fine = register_schemas(config, url=registry, prefix=prefix, dry_run=dry_run, say=_say)
+        answer, fine = register_schemas(
+            config, url=registry, prefix=prefix, dry_run=dry_run, insecure=insecure, say=_say
+        )
     except STOPS as stopped:
         _say(str(stopped))
         raise typer.Exit(1) from stopped

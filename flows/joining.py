@@ -79,7 +79,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
     access = ports.broker(settings, start.base, insecure=start.insecure)
     admin = Admin(access)
     awaited(admin.wait, limit_s, pulse, log)
-    reached = ports.registry(settings, start.base)
+    reached = ports.registry(settings, start.base, insecure=start.insecure)
     awaited(Registry(reached, call_s=_CALL_S, retries=0).wait, limit_s, pulse, log)
     reads = live_topics(start.flow)
     wanted = [*topics.wanted(prefix, settings.topics.partitions, [*reads, *flow.writes]), topics.claims(prefix)]
