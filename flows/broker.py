@@ -55,7 +55,14 @@ def create_topics(
 
 
 def register_schemas(
-    config: Path | None, *, url: str | None, prefix: str | None, dry_run: bool, set_level: bool, say: Say
+    config: Path | None,
+    *,
+    url: str | None,
+    prefix: str | None,
+    dry_run: bool,
+    set_level: bool,
+    insecure: bool = False,
+    say: Say,
 ) -> tuple[dict[str, Any], bool]:
     """Compare our schemas with every registered version, and without `dry_run` register what is new.
 
@@ -74,7 +81,7 @@ def register_schemas(
         raise WrongUse("--registry must be an address such as http://host:8080/apis/ccompat/v7, without credentials")
     if url is None and settings.registry.url is None:
         raise WrongUse("--registry must name a schema registry, or url in [registry] of --config must")
-    registry = Registry(ports.registry(settings, config.parent if config else Path(), url=url))
+    registry = Registry(ports.registry(settings, config.parent if config else Path(), url=url, insecure=insecure))
     registry.wait(settings.kafka.wait.us / 1e6, say)
     schemas = subjects.ours()
     named = settings.topics.prefix if prefix is None else prefix

@@ -140,7 +140,9 @@ def values() -> Schema:
             1,
             64,
         ),
-        "insecure": _flag("Allow plaintext towards a broker that is not on this machine"),
+        "insecure": _flag(
+            "Allow plaintext towards a broker, and a password towards a registry, that is not on this machine"
+        ),
         "image": _table(
             "The container image",
             {

@@ -356,6 +356,9 @@ def schemas_register(
         bool, typer.Option("--set-level", help="Make subjects that have versions FULL_TRANSITIVE, too.")
     ] = False,
     config: Annotated[Path | None, typer.Option("--config", help="Settings file.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow a password in clear beyond this machine.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Register every schema that is new, after checking it against every registered version; nothing if one fails.
@@ -368,7 +371,7 @@ def schemas_register(
 
     try:
         answer, fine = register_schemas(
-            config, url=registry, prefix=prefix, dry_run=dry_run, set_level=set_level, say=_say
+            config, url=registry, prefix=prefix, dry_run=dry_run, set_level=set_level, insecure=insecure, say=_say
         )
     except STOPS as stopped:
         _say(str(stopped))

@@ -166,7 +166,7 @@ class Deployment:
 
     @property
     def _overrides(self) -> dict[str, dict[str, Any]]:
-        return {tech: self.settings.presence.of(tech) for tech in TECHNOLOGIES}
+        return {tech: self.settings.presence.of(tech) for tech in ("", *TECHNOLOGIES)}
 
     def dwell(self, tables: Tables) -> Dwell:
         """Stays, said while they last."""

@@ -63,8 +63,8 @@ def doctor(named: str | None, config: Path, *, insecure: bool = False) -> list[F
     looks += [
         ("broker", lambda: _broker(settings, base, insecure)),
         ("topics", lambda: _topics(settings, base, flow, config, insecure)),
-        ("clock", lambda: _clock(settings, base)),
-        ("registry", lambda: _registry(settings, base, flow, config)),
+        ("clock", lambda: _clock(settings, base, insecure)),
+        ("registry", lambda: _registry(settings, base, flow, config, insecure)),
     ]
     return list(_looked(looks))
 
@@ -181,8 +181,8 @@ def _topics(settings: Settings, base: Path, flow: str, config: Path, insecure: b
     return f"{len(planned.there)} topics as they should be"
 
 
-def _clock(settings: Settings, base: Path) -> str:
-    reached = ports.registry(settings, base)
+def _clock(settings: Settings, base: Path, insecure: bool) -> str:
+    reached = ports.registry(settings, base, insecure=insecure)
     found = apart(reached.url, reached.ca_file)
     if found is None:
         return "the registry says no time to compare with"
@@ -191,8 +191,8 @@ def _clock(settings: Settings, base: Path) -> str:
     return f"within {_SKEW_S:.0f} s of that of the registry"
 
 
-def _registry(settings: Settings, base: Path, flow: str, config: Path) -> str:
-    reached = ports.registry(settings, base)
+def _registry(settings: Settings, base: Path, flow: str, config: Path, insecure: bool) -> str:
+    reached = ports.registry(settings, base, insecure=insecure)
     registry = Registry(reached, call_s=_CALL_S, retries=0)
     registry.wait(_CALL_S, lambda _text: None)
     try:

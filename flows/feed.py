@@ -96,7 +96,7 @@ def feed(config: Path, *, seed: int, seconds: float | None, insecure: bool, say:
     prefix, partitions, limit_s = settings.topics.prefix, settings.topics.partitions, settings.kafka.wait.us / 1e6
     access = ports.broker(settings, base, insecure=insecure)
     Admin(access).wait(limit_s, say)
-    registry = Registry(ports.registry(settings, base))
+    registry = Registry(ports.registry(settings, base, insecure=insecure))
     registry.wait(limit_s, say)
     schema_ids = subjects.ids(registry, FED, prefix)
     sender = Sender(access.config(), acked=lambda *_: None, limit_s=limit_s, limits=[1 << 20])

@@ -82,7 +82,7 @@ def kafka(start: Start, settings: Settings) -> Join:
     _known(start, settings.topics.prefix)
     try:
         access = ports.broker(settings, start.base, insecure=start.insecure)
-        reached = ports.registry(settings, start.base)
+        reached = ports.registry(settings, start.base, insecure=start.insecure)
     except WrongUse as error:
         raise WrongUse(f"{start.config}: {error}") from error
     return partial(_joined, start, access, reached)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from flows.settings import Settings, WrongUse
+from flows.settings import Settings, WrongUse, fault_of_brokers
 from operators.connectors.clock import wall
 from operators.state.aside import set_aside as moved_aside
 from operators.state.epochs import EpochStore
@@ -105,6 +105,8 @@ def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, inse
     named = bootstrap or kafka.bootstrap
     if named is None:
         raise WrongUse("bootstrap in [kafka] must name a broker, host:port")
+    if fault := fault_of_brokers(named):
+        raise WrongUse(f"--bootstrap {fault}")  # that of the settings was looked at as they were read
     key_file = _file(base, kafka.key_file)
     access = Access(
         bootstrap=named,
@@ -128,19 +130,25 @@ def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, inse
     return access
 
 
-def registry(settings: Settings, base: Path, *, url: str | None = None) -> "RegistryAccess":
-    """The registry of the settings, its secret read; `url` comes from the command line."""
+def registry(settings: Settings, base: Path, *, url: str | None = None, insecure: bool = False) -> "RegistryAccess":
+    """The registry of the settings, its secret read; `url` and `insecure` come from the command line."""
     from operators.connectors.registry import RegistryAccess
 
     named = url or settings.registry.url
     if named is None:
         raise WrongUse("url in [registry] must name a schema registry")
-    return RegistryAccess(
+    access = RegistryAccess(
         url=named,
         ca_file=_file(base, settings.registry.ca_file),
         username=settings.registry.username,
         password=_secret(base, settings.registry.password_file),
     )
+    if access.tells_secret and not insecure:
+        raise WrongUse(
+            f"url in [registry] must be https where a password goes with it: plain only to the loopback, or --insecure;"
+            f" got {named}"
+        )
+    return access
 
 
 def _file(base: Path, name: str | None) -> Path | None:

@@ -47,10 +47,9 @@ class PseudonymSettings(_Section, frozen=True, kw_only=True):
     key_version: Annotated[int, Meta(description="Version of the key, written into every token", ge=1)] = 1
 
 
-class TechSettings(_Section, frozen=True, kw_only=True):
-    """Parameters of presence for one technology; left out: those of the table of technologies."""
+class _StaySettings(_Section, frozen=True, kw_only=True):
+    """What confirms a stay and what ends it, by the names of `schemas.venue.Dwelling`."""
 
-    reorder: Annotated[Duration | None, Meta(description="How long readings wait for earlier ones")] = None
     enter_margin_m: Annotated[float | None, Meta(description="Metres inside the edge before a fix is in", ge=0)] = None
     enter_confirm: Annotated[Duration | None, Meta(description="How long it must be in")] = None
     enter_fixes: Annotated[int | None, Meta(description="How many fixes must be in", ge=1)] = None
@@ -65,10 +64,16 @@ class TechSettings(_Section, frozen=True, kw_only=True):
     max_dwell: Annotated[Duration | None, Meta(description="Longest stay; then the tag lies on a shelf")] = None
 
 
+class TechSettings(_StaySettings, frozen=True, kw_only=True):
+    """Parameters of presence for one technology; left out: those of [presence], else of the table of technologies."""
+
+    reorder: Annotated[Duration | None, Meta(description="How long readings wait for earlier ones")] = None
+
+
 TECHNOLOGIES = ("UWB", "BLE_AOA", "CAMERA", "GNSS")
 
 
-class PresenceSettings(_Section, frozen=True, kw_only=True):
+class PresenceSettings(_StaySettings, frozen=True, kw_only=True):
     """Stays: defaults for every technology, and one table for each that differs."""
 
     strict_zones: Annotated[bool, Meta(description="A zone too small for its technology stops the start")] = False
@@ -81,12 +86,15 @@ class PresenceSettings(_Section, frozen=True, kw_only=True):
     gnss: TechSettings = TechSettings()
 
     def of(self, tech: str) -> dict[str, Any]:
-        """Overrides for a technology, by the names of `schemas.venue.Dwelling`."""
-        section = getattr(self, tech.lower(), None)
-        if not isinstance(section, TechSettings):
+        """Overrides for a technology, or for all of them under "", by the names of `schemas.venue.Dwelling`.
+
+        `reorder` for all is none of them: it holds for every source, whatever its technology.
+        """
+        section = getattr(self, tech.lower(), None) if tech else self
+        if not isinstance(section, _StaySettings):
             return {}
         found: dict[str, Any] = {}
-        for name in section.__struct_fields__:
+        for name in (TechSettings if tech else _StaySettings).__struct_fields__:
             value = getattr(section, name)
             if isinstance(value, Duration):
                 found[f"{name}_us"] = value.us
@@ -201,7 +209,9 @@ SHARING = 8
 class EngineSettings(_Section, frozen=True, kw_only=True):
     """How the engine runs."""
 
-    epoch: Annotated[Duration, Meta(description="Length of an epoch: what a restart replays at most")] = span("10s")
+    epoch: Annotated[
+        Duration, Meta(description="Length of an epoch: what a restart replays at most; from 50ms to 10m")
+    ] = span("10s")
     shards: Annotated[
         int,
         Meta(
@@ -214,12 +224,9 @@ class EngineSettings(_Section, frozen=True, kw_only=True):
     lanes: Annotated[
         int, Meta(description="Groups of partitions, fixed for life: the most processes ever wanted", ge=1, le=100)
     ] = 16
-    max_block: Annotated[Duration, Meta(description="Longest wait for a message before timers are looked at")] = span(
-        "5ms"
-    )
-    journal: Annotated[str | None, Meta(description="Folder of the poll journal, which a replay repeats exactly")] = (
-        None
-    )
+    max_block: Annotated[
+        Duration, Meta(description="Longest wait for a message before timers are looked at; from 1ms to 1s")
+    ] = span("5ms")
 
 
 class MetricsSettings(_Section, frozen=True, kw_only=True):
@@ -303,6 +310,11 @@ def _value(hint: Any, value: Any) -> Any:
         raise ValueError(str(error)[:1].lower() + str(error)[1:]) from error
 
 
+def _shown(value: Any) -> str:
+    """A value as a message may repeat it: not what may be `user:password@host`."""
+    return "a text with @, which is not repeated here" if "@" in str(value) else repr(value)
+
+
 def _built(kind: type[msgspec.Struct], found: dict[str, Any], path: Path, text: str, at: list[str]) -> Any:
     hints = get_type_hints(kind, include_extras=True)
     values = {}
@@ -317,13 +329,15 @@ def _built(kind: type[msgspec.Struct], found: dict[str, Any], path: Path, text: 
         hint = hints[key]
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
             if not isinstance(value, dict):
-                raise _wrong(path, text, at, key, f"{key} must be a table [{'.'.join([*at, key])}]; got {value!r}")
+                raise _wrong(
+                    path, text, at, key, f"{key} must be a table [{'.'.join([*at, key])}]; got {_shown(value)}"
+                )
             values[key] = _built(hint, value, path, text, [*at, key])
             continue
         try:
             values[key] = _value(hint, value)
         except ValueError as error:
-            raise _wrong(path, text, at, key, f"{key} in [{'.'.join(at)}] {error}; got {value!r}") from error
+            raise _wrong(path, text, at, key, f"{key} in [{'.'.join(at)}] {error}; got {_shown(value)}") from error
     return kind(**values)
 
 
@@ -352,12 +366,15 @@ def load(path: Path | None) -> Settings:
     return settings
 
 
-_NEEDED = {
+PROFILES: dict[str, tuple[str, ...]] = {
     "plaintext": (),
-    "sasl_ssl": ("username", "password_file"),
-    "mtls": ("certificate_file", "key_file"),
-    "oauthbearer": ("token_url", "client_id", "client_secret_file"),
+    "sasl_ssl": ("ca_file", "username", "password_file"),
+    "mtls": ("ca_file", "certificate_file", "key_file", "key_password_file"),
+    "oauthbearer": ("ca_file", "token_url", "client_id", "client_secret_file", "scope"),
 }
+"""Settings of [kafka] by the profile that they are of."""
+_MAY_LACK = frozenset({"ca_file", "key_password_file", "scope"})
+BOUNDS = {("engine", "epoch"): (span("50ms"), span("10m")), ("engine", "max_block"): (span("1ms"), span("1s"))}
 
 
 def _beyond_types(settings: Settings) -> Iterator[tuple[str, str, str]]:
@@ -365,28 +382,54 @@ def _beyond_types(settings: Settings) -> Iterator[tuple[str, str, str]]:
     try:
         _ = settings.until_us
     except BadShape as error:
-        yield "input", "until", f"{error}; got {settings.input.until!r}"
+        yield "input", "until", f"{error}; got {_shown(settings.input.until)}"
     kafka, registry, listen = settings.kafka, settings.registry, settings.metrics.listen
-    if kafka.bootstrap is not None and not all(map(_address, kafka.bootstrap.split(","))):
-        yield "kafka", "bootstrap", f"must be host:port, several by comma; got {kafka.bootstrap!r}"
+    if kafka.bootstrap is not None and (fault := fault_of_brokers(kafka.bootstrap)):
+        yield "kafka", "bootstrap", fault
     try:
         _ = settings.start
     except BadShape:
-        yield "kafka", "start", f"must be earliest, latest or a time such as 2026-12-05T16:00:00Z; got {kafka.start!r}"
-    for key in _NEEDED[kafka.profile]:
-        if getattr(kafka, key) is None:
+        yield (
+            "kafka",
+            "start",
+            f"must be earliest, latest or a time such as 2026-12-05T16:00:00Z; got {_shown(kafka.start)}",
+        )
+    own = PROFILES[kafka.profile]
+    for key in own:
+        if getattr(kafka, key) is None and key not in _MAY_LACK:
             yield "kafka", key, f"must be given for profile {kafka.profile}"
-    copies, least = settings.topics.replication, settings.topics.min_insync
-    if copies is not None and least is not None and least > copies:
-        yield "topics", "min_insync", f"must be at most replication, {copies}; got {least}"
+    copies, in_sync = settings.topics.replication, settings.topics.min_insync
+    if copies is not None and in_sync is not None and in_sync > copies:
+        yield "topics", "min_insync", f"must be at most replication, {copies}; got {in_sync}"
+    for key in sorted({key for keys in PROFILES.values() for key in keys} - set(own)):
+        if getattr(kafka, key) is not None:
+            of = " or ".join(name for name, keys in PROFILES.items() if key in keys)
+            yield "kafka", key, f"must stand with profile {of} only; profile is {kafka.profile}"
+    if kafka.token_url is not None and "@" in kafka.token_url:
+        yield "kafka", "token_url", "must hold no credentials; use client_id and client_secret_file"
     if registry.url is not None and "@" in registry.url:
         yield "registry", "url", "must hold no credentials; use username and password_file"
     elif registry.url is not None and not re.match(r"https?://[^/]", registry.url):
         yield "registry", "url", f"must be an address such as http://host:8080/apis/ccompat/v7; got {registry.url!r}"
     if (registry.username is None) != (registry.password_file is None):
         yield "registry", "password_file", "must stand together with username"
+    if registry.ca_file is not None and (registry.url or "").startswith("http:"):
+        yield "registry", "ca_file", "must stand with an https url only"
     if not _address(listen):
-        yield "metrics", "listen", f"must be host:port, with a port up to 65535; got {listen!r}"
+        yield "metrics", "listen", f"must be host:port, with a port up to 65535; got {_shown(listen)}"
+    for (section, key), (least, most) in BOUNDS.items():
+        given: Duration = getattr(getattr(settings, section), key)
+        if not least.us <= given.us <= most.us:
+            yield section, key, f"must be from {least.text} to {most.text}; got {given.text!r}"
+    if 1 < settings.engine.shards < SHARING:
+        yield "engine", "shards", f"must be 1, or {SHARING} to 64; got {settings.engine.shards}"
+
+
+def fault_of_brokers(named: str) -> str | None:
+    """What is wrong with brokers as they are named in [kafka] bootstrap, or None."""
+    if all(map(_address, named.split(","))):
+        return None
+    return f"must be host:port, several by comma, without user and password; got {_shown(named)}"
 
 
 def _address(text: str) -> bool:

@@ -61,8 +61,6 @@ def refused(start: Start) -> Settings:
     if start.processes > 1 and start.flow == "store":
         raise WrongUse("--processes must be 1 for store: a shop is one process; run presence and activation apart")
     shards = settings.engine.shards
-    if 1 < shards < SHARING:
-        raise WrongUse(f"{config}: shards in [engine] must be 1, or {SHARING} to 64; got {shards}")
     if shards > 1 and start.flow == "store":
         raise WrongUse(f"{config}: shards in [engine] must be 1 for store: a shop is one process; got {shards}")
     if start.processes > 1 and start.flow == "activation":

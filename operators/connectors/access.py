@@ -8,15 +8,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from ssl import get_default_verify_paths
 from typing import Any
-from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from operators.connectors.asking import here, in_clear
 from operators.connectors.clock import monotonic
 
 CALL_S = 10.0
@@ -62,13 +61,12 @@ class Access:
     @property
     def loopback(self) -> bool:
         """Whether every broker named is on this machine."""
-        return all(_loopback(one) for one in self.bootstrap.split(","))
+        return all(here(one.strip().rpartition(":")[0]) for one in self.bootstrap.split(","))
 
     @property
     def tells_secret(self) -> bool:
         """Whether the secret for a token would go over a network in clear."""
-        at = urlsplit(self.token_url or "")
-        return at.scheme != "https" and not _loopback(f"{at.hostname}:0")
+        return in_clear(self.token_url or "")
 
     def config(self) -> dict[str, Any]:
         """Settings of any client, without the ones of its kind."""
@@ -117,14 +115,6 @@ def _trusted() -> str | None:
     """Authorities of this system, as Python finds them for the registry: a client left to itself knows fewer places."""
     places = get_default_verify_paths()
     return places.cafile or places.capath
-
-
-def _loopback(address: str) -> bool:
-    host = address.strip().rpartition(":")[0].strip("[]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def refuses(error: KafkaError) -> bool:

@@ -8,11 +8,26 @@ import json
 import ssl
 from base64 import b64encode
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 _FORM = "application/vnd.schemaregistry.v1+json"
+
+
+def here(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def in_clear(url: str) -> bool:
+    """Whether what is sent to an address can be read on a network."""
+    at = urlsplit(url)
+    return at.scheme != "https" and not here(at.hostname or "")
 
 
 class Unanswered(Exception):

@@ -11,7 +11,7 @@ from time import sleep
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from operators.connectors.asking import Asking, NoJson, Unanswered, Untrusted
+from operators.connectors.asking import Asking, NoJson, Unanswered, Untrusted, in_clear
 from operators.connectors.clock import monotonic
 
 LEVEL = "FULL_TRANSITIVE"
@@ -48,6 +48,11 @@ class RegistryAccess:
     ca_file: Path | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+
+    @property
+    def tells_secret(self) -> bool:
+        """Whether the password would go over a network in clear."""
+        return self.username is not None and in_clear(self.url)
 
 
 class Registry:

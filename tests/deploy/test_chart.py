@@ -157,7 +157,7 @@ def test_commands_are_those_of_the_program():
     assert args(single, "Job", "shop-topics") == ["topics", "create", *config, "--apply"]
     assert args(single, "Job", "shop-schemas") == ["schemas", "register", *config]
     assert args(dry, "Job", "shop-topics") == ["topics", "create", *config, "--dry-run", "--insecure"]
-    assert args(dry, "Job", "shop-schemas") == ["schemas", "register", *config, "--dry-run"]
+    assert args(dry, "Job", "shop-schemas") == ["schemas", "register", *config, "--dry-run", "--insecure"]
 
 
 def test_a_cluster_is_a_pod_a_process_with_a_volume_each():

@@ -153,6 +153,41 @@ def test_the_key_of_a_certificate_is_a_secret(tmp_path: Path, mode: int, closed:
         ports.broker(found, tmp_path)
 
 
+def test_brokers_of_the_command_line_hold_no_password(tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match="--bootstrap must be host:port") as refused:
+        ports.broker(settings(tmp_path, ""), tmp_path, bootstrap="ana:s3cret@host:9092")
+    assert "s3cret" not in str(refused.value)
+
+
+def with_password(folder: Path, url: str) -> Settings:
+    (folder / "password").write_text("s3cret\n")
+    (folder / "password").chmod(0o400)
+    return settings(folder, f'[registry]\nurl = "{url}"\nusername = "footfall"\npassword_file = "password"')
+
+
+@pytest.mark.parametrize("url", ["http://registry:8080/v7", "http://10.0.0.1", "http://localhost.example"])
+def test_a_password_goes_to_a_registry_in_clear_only_where_told(tmp_path: Path, url: str) -> None:
+    found = with_password(tmp_path, url)
+    with pytest.raises(WrongUse, match=r"url in \[registry\] must be https where a password goes with it") as refused:
+        ports.registry(found, tmp_path)
+    assert "s3cret" not in str(refused.value)
+    assert ports.registry(found, tmp_path, insecure=True).url == url
+    assert ports.registry(settings(tmp_path, f'[registry]\nurl = "{url}"'), tmp_path).url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["https://registry/v7", "http://127.0.0.1:8080", "http://localhost", "http://[::1]:8/v7"]
+)
+def test_a_password_goes_over_tls_and_on_this_machine(tmp_path: Path, url: str) -> None:
+    assert ports.registry(with_password(tmp_path, url), tmp_path).password == "s3cret"
+
+
+def test_an_address_of_the_command_line_is_held_to_the_same(tmp_path: Path) -> None:
+    found = with_password(tmp_path, "https://registry/v7")
+    with pytest.raises(WrongUse, match="must be https"):
+        ports.registry(found, tmp_path, url="http://registry/v7")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     found = secured(tmp_path)
     (tmp_path / "password").unlink()
