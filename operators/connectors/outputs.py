@@ -7,7 +7,7 @@ from typing import Any
 from operators.connectors.guard import Place
 from operators.connectors.owner import Owner
 from operators.connectors.senders import FencedSender
-from operators.connectors.tails import Output, OutputChanged, TailGone, Tails
+from operators.connectors.tails import OtherOutputs, Output, OutputChanged, TailGone, Tails
 from schemas.items import Batch
 from schemas.letters import Sealed
 
@@ -130,7 +130,7 @@ def _checked(outputs: Outputs, found: Mapping[str, Output], resume: Snapshot | N
         return {}
     version, lanes, topics = resume
     if (version, lanes) != (VERSION, outputs.lanes):
-        raise OutputChanged(
+        raise OtherOutputs(
             f"the snapshot of the sink has version {version} and {lanes} lanes; this program has {VERSION} and"
             f" {outputs.lanes}. Both are fixed for the life of the state"
         )
@@ -139,9 +139,9 @@ def _checked(outputs: Outputs, found: Mapping[str, Output], resume: Snapshot | N
         if topic not in found:
             continue
         if found[topic].topic_id != topic_id:
-            raise OutputChanged(
+            raise OtherOutputs(
                 f"{outputs.prefix}{topic} was made anew since the last snapshot: what is on it can no longer be told."
-                " Restore it, or start with a new recovery store and state"
+                " Restore it"
             )
         if found[topic].partitions != partitions:
             raise OutputChanged(
