@@ -9,18 +9,18 @@ from pathlib import Path
 
 from flows.causes import cause, told
 from flows.start import Start
-from operators.connectors.cluster import RowsGone, TopicsMissing
+from operators.connectors.cluster import OtherLanes, RowsGone, TopicsMissing
 from operators.connectors.owner import OwnerUnreadable
 from operators.connectors.subjects import NotRegistered
-from operators.connectors.tails import OutputsMissing, TailGone
+from operators.connectors.tails import OtherOutputs, OutputsMissing, TailGone
 from operators.state.home import ChangedShape, NoState
 from operators.state.recovery import RecoveryFault
 from operators.state.store import StateAhead, StateBehind, StateDamaged, StateFault, StateForked, UnknownVersion
 
 _LOST = (StateAhead, StateBehind, StateDamaged, StateForked, RecoveryFault)
 """What is wrong with the state itself: a new one would be right again."""
-_CHANGED = (ChangedShape, UnknownVersion)
-"""The state is whole, and this start asks for another."""
+_CHANGED = (ChangedShape, OtherLanes, OtherOutputs, UnknownVersion)
+"""The state is whole, and of another shape than this start asks for."""
 _FORGETS = "which keeps the old directory aside and forgets all that was known in it"
 
 
@@ -36,7 +36,7 @@ def _commands(first: BaseException, start: Start) -> Iterator[str]:
         yield f"To look closer: {start.beside('doctor')}"
         yield f"To begin anew, {_FORGETS}: {start.again('--from-scratch')}"
     elif isinstance(first, _CHANGED):
-        yield f"To begin anew with what is asked for now, {_FORGETS}: {start.again('--from-scratch')}"
+        yield f"To begin anew all the same, {_FORGETS}: {start.again('--from-scratch')}"
     elif isinstance(first, (TopicsMissing, OutputsMissing)):
         yield f"To make them: {topics_made(start.config, insecure=start.insecure)}"
     elif isinstance(first, OwnerUnreadable):

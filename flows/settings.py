@@ -232,7 +232,9 @@ class EngineSettings(_Section, frozen=True, kw_only=True):
 class MetricsSettings(_Section, frozen=True, kw_only=True):
     """Our own page of metrics and health."""
 
-    listen: Annotated[str, Meta(description="Address and port, host:port")] = "127.0.0.1:9464"
+    listen: Annotated[
+        str, Meta(description="Address and port, host:port; process i of several of one command takes the port plus i")
+    ] = "127.0.0.1:9464"
 
 
 class SimulateSettings(_Section, frozen=True, kw_only=True):

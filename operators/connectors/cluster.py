@@ -36,6 +36,10 @@ class Refused(RuntimeError):
     """The source must not go on: what it would read is not what it has read so far, or is not there."""
 
 
+class OtherLanes(Refused):
+    """The state was begun with another number of lanes, or in another layout."""
+
+
 class TopicsMissing(Refused):
     """Topics that are to be read are not there."""
 

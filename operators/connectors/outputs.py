@@ -9,7 +9,7 @@ from operators.connectors.dealing import process_of
 from operators.connectors.guard import Place, Reach
 from operators.connectors.owner import Owner
 from operators.connectors.senders import FencedSender
-from operators.connectors.tails import Output, OutputChanged, TailGone, Tails
+from operators.connectors.tails import OtherOutputs, Output, OutputChanged, TailGone, Tails
 from schemas.items import Batch
 from schemas.letters import Sealed
 
@@ -128,7 +128,7 @@ class Opened:
             return Resumed({}, {})
         version, lanes, topics = resume
         if version not in _READABLE or lanes != outputs.lanes:
-            raise OutputChanged(
+            raise OtherOutputs(
                 f"the snapshot of the sink has version {version} and {lanes} lanes; this program has {VERSION} and"
                 f" {outputs.lanes}. Both are fixed for the life of the state"
             )
@@ -137,9 +137,9 @@ class Opened:
             if topic not in self.found:
                 continue
             if self.found[topic].topic_id != topic_id:
-                raise OutputChanged(
+                raise OtherOutputs(
                     f"{outputs.prefix}{topic} was made anew since the last snapshot: what is on it can no longer be"
-                    " told. Restore it, or start with a new recovery store and state"
+                    " told. Restore it"
                 )
             self._keeps(outputs, topic, partitions)
             counts[topic] = partitions

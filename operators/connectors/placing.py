@@ -1,7 +1,7 @@
 """Where each partition is read from: resumed strictly, or placed once at a concrete offset; in doubt refused."""
 
 from operators.connectors.backlog import Part
-from operators.connectors.cluster import Place, Refused, RowsGone, Say, Seen
+from operators.connectors.cluster import OtherLanes, Place, Refused, RowsGone, Say, Seen
 from operators.connectors.dealing import stays
 from operators.connectors.reading import FORMAT, Counters, Loss, SourceRule, State
 from schemas.topics import TOPICS
@@ -38,10 +38,10 @@ class Placing:
         """Take a lane's snapshot, or none.
 
         Raises:
-            Refused: it is of another layout or number of lanes.
+            OtherLanes: it is of another layout or number of lanes.
         """
         if state is not None and (state[0] != FORMAT or state[1] != self._rule.lanes):
-            raise Refused(
+            raise OtherLanes(
                 f"lane {lane}: its snapshot must be of layout {FORMAT} with {self._rule.lanes} lanes, got {state[0]} "
                 f"with {state[1]}: the number of lanes is fixed for the life of the state"
             )

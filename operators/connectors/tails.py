@@ -36,6 +36,10 @@ class OutputChanged(Exception):
     """A topic is missing, or is not the one that the snapshot speaks of."""
 
 
+class OtherOutputs(OutputChanged):
+    """The snapshot speaks of outputs that are no more: of other lanes, or of a topic that was made anew since."""
+
+
 class OutputsMissing(OutputChanged):
     """Topics that are to be written are not there."""
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,13 +193,46 @@ def test_a_shop_is_killed_and_says_everything_once(tmp_path, broker, registry, p
     assert orjson.loads(out)["well"]
 
 
+def test_a_copy_of_the_state_that_is_brought_back_says_nothing_twice(tmp_path, broker, registry, prefix):
+    folder = shop(tmp_path / "shop", broker, registry, prefix)
+    config, state, kept = str(folder / "footfall.toml"), folder / "state", tmp_path / "copy"
+    prepared(folder)
+    ids = subjects.ids(Registry(RegistryAccess(url=registry)), live_topics("store"), prefix)
+    rows, written = moved(folder)[:4_500], Counter()
+    limit = time.monotonic() + 2 * LIMIT_S
+    for number in range(3):
+        process = footfall("run", "store", "--config", config)
+        until(process, "flowing")
+        feed(broker, prefix, ids, rows[number * 1_500 : (number + 1) * 1_500])
+        before = written.total()
+        while written.total() <= before:
+            assert time.monotonic() < limit, f"nothing new is said after start {number}"
+            written = told(broker, prefix, "presence.transition") + told(broker, prefix, "identity.assignment")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, err
+        if number == 0:
+            shutil.copytree(state, kept)
+        elif number == 1:
+            shutil.rmtree(state)
+            shutil.copytree(kept, state)
+    for topic in ("presence.transition", "identity.assignment"):
+        found = told(broker, prefix, topic)
+        assert found
+        assert max(found.values()) == 1
+
+
 def test_what_is_missing_is_named_with_the_command(tmp_path, broker, registry, prefix):
     folder = shop(tmp_path / "shop", broker, registry, prefix)
     process = footfall("run", "store", "--config", str(folder / "footfall.toml"))
     _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
     assert f"{prefix}sensing.position" in err
-    assert "footfall topics create" in err
+    assert f"footfall topics create --config {folder / 'footfall.toml'} --apply" in err
+    done("topics", "create", "--config", str(folder / "footfall.toml"), "--apply")
+    _, err = footfall("run", "store", "--config", str(folder / "footfall.toml")).communicate(timeout=LIMIT_S)
+    assert "not registered" in err
+    assert f"footfall schemas register --config {folder / 'footfall.toml'}" in err
 
 
 def test_a_broker_away_is_waited_for_and_then_named(tmp_path, registry, prefix):

@@ -20,10 +20,10 @@ from flows.run import prepared
 from flows.settings import WrongUse, load
 from flows.start import LEASH, Start
 from flows.supervise import command_of
-from operators.connectors.cluster import RowsGone, TopicsMissing
+from operators.connectors.cluster import OtherLanes, RowsGone, TopicsMissing
 from operators.connectors.owner import OwnerUnreadable
 from operators.connectors.subjects import NotRegistered
-from operators.connectors.tails import OutputsMissing, TailGone
+from operators.connectors.tails import OtherOutputs, OutputsMissing, TailGone
 from operators.state.home import ChangedShape, ForeignState, Home, NoState
 from operators.state.lock import Lock, StateHeld, StateUnreachable
 from operators.state.recovery import RecoveryFault
@@ -109,10 +109,10 @@ class TestRemedies:
         assert said.endswith(f"{self.AGAIN} --from-scratch")
         assert "footfall doctor --config 'a shop/footfall.toml'" in said
 
-    @pytest.mark.parametrize("kind", [ChangedShape, UnknownVersion])
+    @pytest.mark.parametrize("kind", [ChangedShape, OtherLanes, OtherOutputs, UnknownVersion])
     def test_what_was_changed_on_purpose_may_too_and_is_told_what_that_forgets(self, kind):
         said = remedied(kind("it was begun with another"), self.START)
-        assert "what is asked for now" in said
+        assert "all the same" in said
         assert "forgets all" in said
         assert said.endswith("--from-scratch")
 
@@ -236,8 +236,11 @@ class TestNothingTouched:
 
     @pytest.mark.parametrize("words", [("store",), ("presence", "--processes", "2")])
     def test_a_directory_that_is_held(self, shop, words):
+        """Whoever holds it has the port, too: that is not what is wrong."""
         lock = Lock(shop / "state")
-        code, events, plain = ran(shop, *words, "--from-scratch")
+        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+            changed(shop, "127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}")
+            code, events, plain = ran(shop, *words, "--from-scratch")
         lock.release()
         assert (code, plain) == (1, "")
         assert events[-1]["event"] == "refused"
