@@ -143,6 +143,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
         prepare=lambda found: _resolved(found, schemas, pulse, log),
         returns=None if shards == 1 else Returns(tuple(range(own, shards, count)), stop=pulse.stop),
         outlets=sink.outlets,
+        former=sink.former,
     )
 
 

@@ -33,7 +33,7 @@ from operators.connectors.clock import monotonic, process_age, processor_time
 from operators.connectors.watched import WatchedSink, WatchedSource
 from operators.pulse import Pulse
 from operators.state.epochs import EpochStore, execution
-from operators.state.home import Home, Tenancy
+from operators.state.home import Home, StateLost, Tenancy
 from operators.state.store import StateFault
 from schemas.items import Batch
 
@@ -44,6 +44,8 @@ LEASH = "FOOTFALL_LEASH"
 """Names the pipe that closes when the supervisor is gone."""
 PEERS = "FOOTFALL_PEERS"
 """Addresses of the processes that share the shards of a flow, by number."""
+ANEW = "FOOTFALL_ANEW"
+"""Set by a supervisor that was told to begin from scratch: its processes find no state, and that is as it should be."""
 FORM_S = 60.0
 """How long they may take to find each other."""
 
@@ -81,6 +83,8 @@ class Joined:
     prepare: Callable[[list[Any]], None] = lambda _batches: None
     returns: "Returns | None" = None
     outlets: Callable[[Any], list[Any]] = lambda keyed: [keyed]
+    former: Callable[[], list[str]] = list
+    """Which of the outputs somebody has claimed before this process."""
 
 
 class Drained(Exception):
@@ -156,7 +160,7 @@ def run(start: Start, join: Join) -> int:
     home: Home | Tenancy
     try:
         if PEERS in os.environ:
-            home = Tenancy(start.base / settings.state.dir)
+            home = Tenancy(start.base / settings.state.dir, leads=start.process == 0)
         else:
             home = home_of(settings, start.base, start.flow, processes=start.processes, process=start.process)
     except StateFault as fault:
@@ -217,6 +221,8 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
         home.ends()
         log.info("drained", epochs=0)
         return 0
+    if home.first:
+        _begins(start, settings, home, joined)
     seen: list[EpochStore] = []
     meters.watch(dirty=lambda: sum(store.dirty for store in seen), lag=joined.lag, age=joined.age, counts=joined.counts)
     meters.registry.register(_scraped(joined, home))
@@ -251,6 +257,21 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
     home.ends()
     log.info("drained", epochs=pulse.epochs)
     return 0
+
+
+def _begins(start: Start, settings: Settings, home: Home | Tenancy, joined: Joined) -> None:
+    """Begin in a state that knows nothing, unless the broker knows of an earlier life.
+
+    Raises:
+        StateLost: it does, and nobody has said that this life is to be forgotten.
+    """
+    if not start.from_scratch and ANEW not in os.environ and (former := joined.former()):
+        raise StateLost(
+            f"{start.flow} has run before on these topics, it has claimed {', '.join(former)}, and its state is not in"
+            f" {home.path}: put the volume or a backup back. Whoever begins without it forgets every stay, profile and"
+            f" cap, and reads from start in [kafka], {settings.kafka.start!r}"
+        )
+    home.joins()
 
 
 def _scraped(joined: Joined, home: Home | Tenancy) -> Scraped:

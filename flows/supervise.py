@@ -15,7 +15,7 @@ from threading import Event
 from flows.causes import journal
 from flows.deployment import Deployment
 from flows.ports import home_of, set_aside, shards_of
-from flows.run import LEASH, PEERS, Start, begun, refused, remedied
+from flows.run import ANEW, LEASH, PEERS, Start, begun, refused, remedied
 from operators.state.store import StateFault
 
 STOP_S = 30.0
@@ -52,7 +52,7 @@ def supervise(start: Start) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     reads, writes = os.pipe()
-    environment = {**os.environ, LEASH: str(reads)}
+    environment = {**os.environ, LEASH: str(reads), **({ANEW: "1"} if start.from_scratch else {})}
     shared = shards_of(settings, start.flow) > 1
     if shared:
         try:

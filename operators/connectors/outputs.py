@@ -72,6 +72,10 @@ class Outputs:
         """Name of a lane; zero-padded, since the engine sorts names as text."""
         return f"out-{lane:02d}"
 
+    def claim_name(self, lane: int) -> str:
+        """Name under which a lane is claimed, and of its transactions."""
+        return f"{self.prefix}{self.flow}.{self.sink}.{self.lane_name(lane)}"
+
 
 @dataclass
 class Opened:
