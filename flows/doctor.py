@@ -13,11 +13,14 @@ from flows.replay import FLOWS
 from flows.settings import Settings, WrongUse, load
 from flows.tables import declared
 from operators.connectors import subjects, topics
-from operators.connectors.access import Admin
+from operators.connectors.access import Access, Admin
 from operators.connectors.clock import apart
+from operators.connectors.outputs import Outputs
 from operators.connectors.registry import Registry
-from operators.state.home import examined, has_state, mark_of
+from operators.connectors.sink import GuardedSink
+from operators.state.home import examined, has_state
 from operators.state.lock import holder
+from operators.state.mark import is_first, mark_of
 from operators.state.store import StateFault
 
 _SCARCE, _TIGHT = 0.10, 0.20
@@ -158,27 +161,48 @@ def _state(path: Path, flow: str, shards: int, config: Path) -> str:
     )
 
 
-def _admin(settings: Settings, base: Path, insecure: bool) -> tuple[Admin, str]:
+def _admin(settings: Settings, base: Path, insecure: bool) -> tuple[Admin, Access]:
     access = ports.broker(settings, base, insecure=insecure)
     admin = Admin(access)
     admin.wait(_CALL_S, lambda _text: None)
-    return admin, access.bootstrap
+    return admin, access
 
 
 def _broker(settings: Settings, base: Path, insecure: bool) -> str:
-    _, bootstrap = _admin(settings, base, insecure)
-    return f"{bootstrap} answers"
+    _, access = _admin(settings, base, insecure)
+    return f"{access.bootstrap} answers"
 
 
 def _topics(settings: Settings, base: Path, flow: str, config: Path, insecure: bool) -> str:
-    admin, bootstrap = _admin(settings, base, insecure)
+    admin, access = _admin(settings, base, insecure)
     names = [*live_topics(flow), *FLOWS[flow].writes]
     prefix = settings.topics.prefix
     wanted = [*topics.wanted(prefix, settings.topics.partitions, names), topics.claims(prefix)]
-    planned = topics.plan(admin, wanted, bootstrap)
+    planned = topics.plan(admin, wanted, access.bootstrap)
     if lacking := lacks(planned, str(config)):
         raise Sick(lacking, f"footfall topics create --config {config} --apply; what differs is yours to decide")
+    path = base / settings.state.dir
+    if not any(has_state(home) or not is_first(home) for home in _homes(path)) and (
+        former := _former(access, flow, prefix)
+    ):
+        raise Sick(
+            f"{flow} has run before on these topics, it has claimed {', '.join(former)}, and its state is not in {path}",
+            f"put the volume or a backup back; or begin anew: footfall run {flow} --config {config} --from-scratch",
+        )
     return f"{len(planned.there)} topics as they should be"
+
+
+def _former(access: Access, flow: str, prefix: str) -> list[str]:
+    """What a flow of this name has claimed; the first lane is there in every shape of it."""
+    outputs = Outputs(
+        kafka=access.config(),
+        flow=flow,
+        schema_ids={},
+        sealed=bytes,
+        prefix=prefix,
+        start_s=_CALL_S,
+    )
+    return GuardedSink(outputs).former()
 
 
 def _clock(settings: Settings, base: Path, insecure: bool) -> str:

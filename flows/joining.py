@@ -189,6 +189,7 @@ def _joined(
         unknown=lambda: schemas.unknown,
         returns=None if shards == 1 else Returns(tuple(range(own, shards, count)), stop=pulse.stop),
         outlets=sink.outlets,
+        former=sink.former,
     )
 
 

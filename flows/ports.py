@@ -13,7 +13,8 @@ from flows.settings import Settings, WrongUse, fault_of_brokers
 from operators.connectors.clock import wall
 from operators.state.aside import set_aside as moved_aside
 from operators.state.epochs import EpochStore
-from operators.state.home import Chain, Home, Key, mark_of, same_key
+from operators.state.home import Chain, Home, Key, same_key
+from operators.state.mark import mark_of
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import Store

@@ -13,11 +13,11 @@ from operators.connectors.cluster import OtherLanes, RowsGone, TopicsMissing
 from operators.connectors.owner import OwnerUnreadable
 from operators.connectors.subjects import NotRegistered
 from operators.connectors.tails import OtherOutputs, OutputsMissing, TailGone
-from operators.state.home import ChangedShape, NoState
+from operators.state.home import ChangedShape, NoState, StateLost
 from operators.state.recovery import RecoveryFault
 from operators.state.store import StateAhead, StateBehind, StateDamaged, StateFault, StateForked, UnknownVersion
 
-_LOST = (StateAhead, StateBehind, StateDamaged, StateForked, RecoveryFault)
+_LOST = (StateAhead, StateBehind, StateDamaged, StateForked, StateLost, RecoveryFault)
 """What is wrong with the state itself: a new one would be right again."""
 _CHANGED = (ChangedShape, OtherLanes, OtherOutputs, UnknownVersion)
 """The state is whole, and of another shape than this start asks for."""

@@ -32,13 +32,13 @@ from flows.remedies import remedied
 from flows.replay import FLOWS
 from flows.scraped import Scraped
 from flows.settings import Settings, WrongUse
-from flows.start import BEGUN, LEASH, PEERS, Start, listen_of, refused
+from flows.start import ANEW, BEGUN, LEASH, PEERS, Start, listen_of, refused
 from flows.tables import declared
 from operators.connectors.clock import monotonic, process_age, processor_time
 from operators.connectors.watched import WatchedSink, WatchedSource
 from operators.pulse import Pulse
 from operators.state.epochs import EpochStore, execution
-from operators.state.home import Home, Tenancy
+from operators.state.home import Home, StateLost, Tenancy
 from operators.state.lock import StateUnreachable, vacant
 from operators.state.store import StateFault
 from schemas.items import Batch
@@ -62,6 +62,8 @@ class Joined:
     unknown: Callable[[], int] = lambda: 0
     returns: "Returns | None" = None
     outlets: Callable[[Any], list[Any]] = lambda keyed: [keyed]
+    former: Callable[[], list[str]] = list
+    """Which of the outputs somebody has claimed before this process."""
 
 
 class Drained(Exception):
@@ -120,7 +122,7 @@ def run(start: Start, reach: Reach) -> int:
             server = Server(listen, meters)  # before the state is touched: a port may be refused
             held.callback(server.close)
             log.info("listening", port=server.port)
-            shared = Tenancy(start.base / settings.state.dir) if PEERS in os.environ else None
+            shared = Tenancy(start.base / settings.state.dir, leads=start.process == 0) if PEERS in os.environ else None
             home = shared or taken(start, settings, log)
             held.callback(home.close)
             return _flowing(start, deployment, home, meters, join, log)
@@ -171,6 +173,8 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
         home.ends()
         log.info("drained", epochs=0)
         return 0
+    if home.first:
+        _begins(start, settings, home, joined)
     seen: list[EpochStore] = []
     meters.watch(lambda: sum(store.dirty for store in seen), [*joined.looked_up, _scraped(joined, home)])
 
@@ -204,6 +208,21 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
     home.ends()
     log.info("drained", epochs=pulse.epochs)
     return 0
+
+
+def _begins(start: Start, settings: Settings, home: Home | Tenancy, joined: Joined) -> None:
+    """Begin in a state that knows nothing, unless the broker knows of an earlier life.
+
+    Raises:
+        StateLost: it does, and nobody has said that this life is to be forgotten.
+    """
+    if not start.from_scratch and ANEW not in os.environ and (former := joined.former()):
+        raise StateLost(
+            f"{start.flow} has run before on these topics, it has claimed {', '.join(former)}, and its state is not in"
+            f" {home.path}: put the volume or a backup back. Whoever begins without it forgets every stay, profile and"
+            f" cap, and reads from start in [kafka], {settings.kafka.start!r}"
+        )
+    home.joins()
 
 
 def _scraped(joined: Joined, home: Home | Tenancy) -> Scraped:

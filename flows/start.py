@@ -12,6 +12,8 @@ LEASH = "FOOTFALL_LEASH"
 """Names the pipe that closes when the supervisor is gone."""
 PEERS = "FOOTFALL_PEERS"
 """Addresses of the processes that share the shards of a flow, by number."""
+ANEW = "FOOTFALL_ANEW"
+"""Set by a supervisor that was told to begin from scratch: its processes find no state, and that is as it should be."""
 BEGUN = "FOOTFALL_BEGUN"
 """What the supervisor of such processes found at their start, as JSON: starts by cause, and commits walked back."""
 _LAST_PORT = 65_535

@@ -18,7 +18,7 @@ from flows.health import listening
 from flows.ports import place_of, shards_of
 from flows.remedies import remedied
 from flows.run import Reach, begun, prepared, taken
-from flows.start import BEGUN, LEASH, PEERS, Start, listen_of
+from flows.start import ANEW, BEGUN, LEASH, PEERS, Start, listen_of
 from operators.state.home import Home
 from operators.state.lock import vacant
 from operators.state.store import StateFault
@@ -64,7 +64,7 @@ def supervise(start: Start, reach: Reach) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     reads, writes = os.pipe()
-    environment = {**os.environ, LEASH: str(reads)}
+    environment = {**os.environ, LEASH: str(reads), **({ANEW: "1"} if start.from_scratch else {})}
     if shared:
         environment[BEGUN] = json.dumps(starts)
         environment[PEERS] = " ".join(_addresses(start.processes))

@@ -3,6 +3,10 @@
 No broker here. An id is *pending* from when it is read back until the flow derives it again; then it is matched
 and not written twice. The engine's snapshot keeps the lowest offset that is still pending: with the end of the
 topic in its place, a second crash before the repetition would forget the rest and write it twice.
+
+A compacted topic is read for the last record of each key, and its ids count versions of what that says. Rows of
+several partitions may come the other way round in a replay, so one version may say something else this time: there
+an id alone does not tell that nothing is to be written.
 """
 
 from collections import Counter, OrderedDict, defaultdict
@@ -12,12 +16,18 @@ Place = tuple[str, int]
 """Topic (without prefix) and partition."""
 
 
+NOTHING = (0, b"")
+"""What is known of a record that does not say what it tells."""
+
+
 class Pending(NamedTuple):
-    """Where an id stands, when it happened, and the key it has on a compacted topic."""
+    """Where an id stands, when it happened, its key, and what it tells of that key on a compacted topic."""
 
     offset: int
     event_time: int
     key: bytes
+    tells: tuple[int, bytes] = NOTHING
+    """Version, and a digest of all that is not of the one event that caused it."""
 
 
 class Reach(NamedTuple):
@@ -44,7 +54,8 @@ class Guard:
     def __init__(self, compacted: frozenset[str], *, orphan_after: int, recent: int = 1 << 16) -> None:
         self._compacted, self._orphan_after, self._kept = compacted, orphan_after, recent
         self._pending: dict[Place, dict[str, Pending]] = defaultdict(dict)
-        self._keys: dict[Place, Counter[bytes]] = defaultdict(Counter)
+        self._lines: dict[Place, dict[bytes, dict[int, str]]] = defaultdict(dict)
+        """Ids by key and version where that matters: ascending, the last one is what the topic tells now."""
         self._next: dict[Place, int] = {}
         self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._now = 0
@@ -56,32 +67,58 @@ class Guard:
         self._next[place] = max(self._next.get(place, 0), offset)
 
     def found(self, place: Place, event_id: str, pending: Pending) -> None:
-        """An id read back. Of one that stands twice the first place counts: it is the one to keep in reach."""
-        held = self._pending[place]
-        if event_id not in held:
-            held[event_id] = pending
-            if place[0] in self._compacted:
-                self._keys[place][pending.key] += 1
+        """An id read back. Of one that stands twice the first place counts: it is the one to keep in reach.
 
-    def seen(self, place: Place, event_id: str, key: bytes) -> bool:
+        On a compacted topic the last one counts, with what stands before it in order of versions: the others are
+        superseded.
+        """
+        held = self._pending[place]
+        if place[0] in self._compacted:
+            version = pending.tells[0]
+            line = self._lines[place].setdefault(pending.key, {})
+            while line and next(reversed(line)) >= version:
+                del held[line.popitem()[1]]
+            line[version] = event_id
+            held[event_id] = pending
+        else:
+            held.setdefault(event_id, pending)
+
+    def seen(self, place: Place, event_id: str, key: bytes, tells: tuple[int, bytes] = NOTHING) -> bool:
         """Whether a derived id is already on its topic; a pending one is matched by asking."""
         topic = place[0]
         if (topic, event_id) in self._recent:
             self.counts["repeated", topic] += 1
             return True
-        if event_id in self._pending[place]:
-            self._forget(place, event_id)
-            self.counts["suppressed", topic] += 1
-        elif self._keys[place][key] > 0:
-            # Records of a key are written in order: a later one is there, so this one was, and was compacted
-            # away. Written again it would stand last, and the topic would tell an old state. Ids of such topics
-            # count versions under their key, so this is exact whenever the cleaner comes: the topics need no
-            # `min.compaction.lag.ms`, which would only keep what was superseded for longer.
-            self.counts["compacted", topic] += 1
+        if topic in self._compacted:
+            known = self._told(place, key, tells)
         else:
+            known = "suppressed" if event_id in self._pending[place] else ""
+            if known:
+                self._forget(place, event_id)
+        if not known:
             return False
+        self.counts[known, topic] += 1
         self.remember(topic, event_id)
         return True
+
+    def _told(self, place: Place, key: bytes, tells: tuple[int, bytes]) -> str:
+        """Why a version need not be written, if so; from the first that must be on, all of its key are."""
+        line = self._lines[place].get(key)
+        if line is None:
+            return ""
+        version, last = tells[0], next(reversed(line))
+        if version < last and version not in line:
+            # Records of a key are written in order: a later one is there, so this one was, and was compacted away.
+            # Written again it would stand last, and the topic would tell an old state. So the topics need no
+            # `min.compaction.lag.ms`, which would only keep what was superseded for longer.
+            return "compacted"
+        same = version in line and self._pending[place][line[version]].tells == tells
+        over = [line[version]] if same and version < last else list(line.values())
+        for event_id in over:
+            self._forget(place, event_id)
+        if version <= last and not same:
+            self.counts["differs", place[0]] += 1
+        return "suppressed" if same else ""
 
     def remember(self, topic: str, event_id: str) -> None:
         """An id that is on its topic, or on its way there."""
@@ -141,4 +178,7 @@ class Guard:
     def _forget(self, place: Place, event_id: str) -> None:
         pending = self._pending[place].pop(event_id)
         if place[0] in self._compacted:
-            self._keys[place][pending.key] -= 1
+            line = self._lines[place][pending.key]
+            del line[pending.tells[0]]
+            if not line:
+                del self._lines[place][pending.key]

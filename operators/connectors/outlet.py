@@ -3,15 +3,18 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from hashlib import blake2b
 
 import msgspec
 import orjson
 from bytewax.outputs import StatefulSinkPartition
 from confluent_kafka import Message
+from msgspec import msgpack
+from msgspec.structs import replace
 
 from operators.connectors.clock import monotonic
 from operators.connectors.files import published
-from operators.connectors.guard import Guard, Pending, Place
+from operators.connectors.guard import NOTHING, Guard, Pending, Place
 from operators.connectors.outputs import VERSION, Opened, Outputs, Resumed, Snapshot
 from operators.connectors.owner import Fenced
 from operators.connectors.senders import TRANSACTION_MS, FencedSender, Outgoing, Sender, Undelivered
@@ -21,7 +24,7 @@ from schemas.items import Batch, Event, Tick
 from schemas.keys import key_of, partition_of
 from schemas.letters import bare, refused_by_sink
 from schemas.operations import DeadLetter
-from schemas.topics import REFERENCE
+from schemas.topics import REFERENCE, TOPICS
 from schemas.types import Record
 
 _OVERHEAD = 512
@@ -35,6 +38,12 @@ STAGED = frozenset({"presence.dwell", "decision.record", "action.command"})
 """Outputs whose latency somebody watches: they carry the wall-clock stamps of their micro-batch."""
 
 
+VERSIONED = frozenset(
+    name for name, topic in TOPICS.items() if topic.compact and "version" in topic.record.__struct_fields__
+)
+"""Outputs that are read for the last record of a key: a header says its version, and a digest of what it tells."""
+
+
 class Misrouted(Exception):
     """A record belongs to a lane that is not ours: the flow was cut otherwise than its inputs."""
 
@@ -45,7 +54,7 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
     def __init__(self, outputs: Outputs, opened: Opened, lane: int, resume: Snapshot | None) -> None:
         self._outputs, self._opened, self._lane = outputs, opened, lane
         self._began = monotonic()
-        compacted = frozenset(topic for topic in outputs.topics if opened.found[topic].compacted)
+        compacted = frozenset(topic for topic in outputs.topics & VERSIONED if opened.found[topic].compacted)
         self.guard = Guard(compacted, orphan_after=outputs.orphan_after)
         self.written: Counter[str] = Counter()
         self.written_anew: Counter[str] = Counter()
@@ -168,7 +177,8 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         place = (topic, self._partition(topic, key))
         if not topic.startswith("ops."):  # those have the times of what was refused or late
             self.guard.moved(record.event_time)
-        if self.guard.seen(place, record.event_id, key.encode()):
+        tells = tells_of(record) if topic in VERSIONED else NOTHING
+        if self.guard.seen(place, record.event_id, key.encode(), tells):
             return None
         try:
             value = encode(self._outputs.schema_ids[topic], record)
@@ -179,6 +189,8 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
             headers.append(("action-id", record.event_id.encode()))
         elif isinstance(record, DeadLetter):
             headers.append(("error.code", record.reason.encode()))
+        if tells is not NOTHING:
+            headers.append(("version", b"%d.%b" % (tells[0], tells[1].hex().encode())))
         if stamps and topic in STAGED:
             headers.append(("ff-stages", orjson.dumps(stamps)))
         size = len(value) + len(key) + sum(len(name) + len(text) for name, text in headers) + _OVERHEAD
@@ -251,7 +263,8 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         kind, at_ms = message.timestamp()
         if topic.startswith("ops.") and kind:  # their own time is that of what was refused, which may be any
             event_time = min(event_time, at_ms * 1000)
-        self.guard.found((topic, part), event_id, Pending(offset, event_time, message.key() or b""))
+        tells = _told(message) if topic in VERSIONED else NOTHING
+        self.guard.found((topic, part), event_id, Pending(offset, event_time, message.key() or b"", tells))
 
 
 def _id_of(value: bytes | None) -> str:
@@ -259,3 +272,20 @@ def _id_of(value: bytes | None) -> str:
         return head_of(value or b"")[0]
     except (BadFraming, Undecodable):  # not ours
         return ""
+
+
+def tells_of(record: Record) -> tuple[int, bytes]:
+    """Version and digest of a record, but for the times of the event that caused it: they may be another's next time."""
+    version: int = record.version  # type: ignore[attr-defined]
+    same = replace(record, event_time=0, ingest_time=0)
+    return version, blake2b(msgpack.encode(same), digest_size=8).digest()
+
+
+def _told(message: Message) -> tuple[int, bytes]:
+    """What the header of a record says of it; nothing where an earlier program wrote it."""
+    said = dict(message.headers() or ()).get("version") or b""
+    version, _, digest = (said if isinstance(said, bytes) else said.encode()).partition(b".")
+    try:
+        return int(version), bytes.fromhex(digest.decode())
+    except ValueError:
+        return NOTHING

@@ -94,6 +94,10 @@ class Outputs:
         """Name of a lane; zero-padded, since the engine sorts names as text."""
         return f"out-{lane:02d}"
 
+    def claim_name(self, lane: int) -> str:
+        """Name under which a lane is claimed, and of its transactions."""
+        return f"{self.prefix}{self.flow}.{self.sink}.{self.lane_name(lane)}"
+
 
 class Resumed(NamedTuple):
     """What a snapshot says: how far each tail reaches, and the partitions that keys were dealt over by topic."""

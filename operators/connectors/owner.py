@@ -7,6 +7,7 @@ start at once still have an order. What a woken process had already handed to it
 the claim bounds the overlap to that, it does not forbid it; transactions do, where they are used.
 """
 
+from collections.abc import Collection
 from contextlib import suppress
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -27,6 +28,25 @@ class Fenced(Exception):
 
 class OwnerUnreadable(Exception):
     """The claims cannot be written or read."""
+
+
+def claimed(tails: Tails, topic: str, outputs: Collection[str], *, limit_s: float = 60.0) -> list[str]:
+    """Which outputs anybody has ever claimed: claims are compacted and never deleted, so they outlive whoever made them.
+
+    Raises:
+        OwnerUnreadable: they cannot be read within the limit.
+    """
+    asked = {output.encode() for output in outputs}
+    found: set[bytes] = set()
+
+    def look_at(message: Message) -> None:
+        found.update(asked & {message.key() or b""})
+
+    try:
+        tails.read(tails.lows([(topic, 0)]), look_at, patience_s=limit_s)
+    except (KafkaException, ForeignWriter, TailGone) as error:
+        raise OwnerUnreadable(f"{topic}: the claims must be read before a first start: {error}") from error
+    return sorted(output.decode() for output in found)
 
 
 class Owner:

@@ -1,7 +1,8 @@
 """The guarded sink: every derived record on its topic once, through crashes, replays and zombies.
 
 Ids are functions of the data, so a replay says the same ones again; what is already on the topic is found by
-reading its tail back (`tails`) and is not written twice (`guard`). A lane owns fixed partitions: p of every topic
+reading its tail back (`tails`) and is not written twice (`guard`). On a compacted topic, of which the last record of
+a key is what counts, a version that a replay tells otherwise is written anew, with all that follow it. A lane owns fixed partitions: p of every topic
 where p % lanes is its number. Lanes are the engine's partitions, so they may move between processes. One lane is
 right for one shard; with more, `GuardedSink.outlets` deals a batch over them before the output.
 """
@@ -17,7 +18,7 @@ from bytewax.outputs import FixedPartitionedSink
 from operators.connectors.files import published
 from operators.connectors.outlet import Lane
 from operators.connectors.outputs import Opened, Outputs, Snapshot
-from operators.connectors.owner import OWNER, Owner
+from operators.connectors.owner import OWNER, Owner, claimed
 from operators.connectors.senders import FencedSender
 from operators.connectors.tails import Output, OutputChanged, Tails
 from schemas.items import Batch, Item, Tally, Tick
@@ -57,9 +58,7 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
             if (count := found[outputs.prefix + topic].partitions) > outputs.dealt[topic]
         ]
         ours = {topic: _dealt(outputs, topic, found[outputs.prefix + topic]) for topic in outputs.topics}
-        named = {
-            lane: f"{outputs.prefix}{outputs.flow}.{outputs.sink}.{outputs.lane_name(lane)}" for lane in self._mine
-        }
+        named = {lane: outputs.claim_name(lane) for lane in self._mine}
         owner = None
         if outputs.owner:
             # Before any producer is shut out: whoever finds himself shut out finds the claim, too.
@@ -86,6 +85,17 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
                     zip(self._mine, pool.map(lambda lane: made(lane, outputs.start_s), self._mine), strict=True)
                 )
         self._opened = Opened(ours, tails, owner, fenced, made, acked)
+
+    def former(self) -> list[str]:
+        """Names of the lanes here that were ever claimed; to be asked before `open` claims them.
+
+        Raises:
+            OwnerUnreadable: the broker does not say.
+        """
+        outputs = self._outputs
+        tails = Tails(outputs.kafka, beat=outputs.beat, limit_s=outputs.start_s)
+        names = [outputs.claim_name(lane) for lane in self._mine]
+        return claimed(tails, outputs.prefix + OWNER, names, limit_s=outputs.start_s)
 
     def list_parts(self) -> list[str]:
         return list(self._names)

@@ -3,8 +3,9 @@
 from contextlib import suppress
 from pathlib import Path
 
-from operators.state.home import foreign, has_parts, mark_of, unmarked
+from operators.state.home import foreign, has_parts, unmarked
 from operators.state.lock import OWNER, Lock, vacant
+from operators.state.mark import mark_of
 from operators.state.store import StateDamaged
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from operators.state.lock import OWNER, Lock
+from operators.state.mark import JOINED, MARK, is_first, mark_of, note_joined, put_mark
 from operators.state.recovery import Found, RecoveryFault, Row, clean, create, examine
 from operators.state.rocks import FORMAT, RocksStore
 from operators.state.store import TOGETHER, StateDamaged, StateFault, Token
@@ -21,7 +22,11 @@ Chain = tuple[int, tuple[str, ...]]
 """A step's number in the state, and the shards that it has."""
 Key = tuple[int, str]
 """Version and fingerprint of the pseudonym key, under whose hashes everybody is known in a state."""
-_RECOVERY, _STARTS, _MARK = "recovery", "starts.json", "FORMAT"
+_RECOVERY, _STARTS = "recovery", "starts.json"
+
+
+class StateLost(StateFault):
+    """The flow has run before, and what it knew is not here."""
 
 
 class ForeignState(StateFault):
@@ -79,11 +84,11 @@ class Home:
     def _checked_format(self, processes: int, key: Key | None) -> None:
         found = mark_of(self.path)
         if found is None:
-            strange = sorted(one.name for one in self.path.iterdir() if one.name not in {OWNER, f"{_MARK}.new"})
+            strange = sorted(one.name for one in self.path.iterdir() if one.name not in {OWNER, f"{MARK}.new"})
             if strange:
                 raise unmarked(self.path, strange)
             said = {"format": FORMAT, "flow": self.flow, "processes": processes, "shards": self._shards}
-            _put_mark(self.path, said | _keyed(key))
+            put_mark(self.path, said | _keyed(key))
             return
         if found.get("format") != FORMAT:
             raise ChangedShape(f"{self.path} has format {found.get('format')}; this program reads format {FORMAT}")
@@ -103,7 +108,16 @@ class Home:
             return
         same_key(self.path, found, key)
         if "key_fingerprint" not in found:  # begun before a mark held one
-            _put_mark(self.path, found | _keyed(key))
+            put_mark(self.path, found | _keyed(key))
+
+    @property
+    def first(self) -> bool:
+        """Whether no flow has come as far as its outputs from here: whoever has claimed them had another state."""
+        return is_first(self.path)
+
+    def joins(self) -> None:
+        """Note that the flow is about to claim its outputs."""
+        note_joined(self.path)
 
     def begins(self) -> dict[str, int]:
         """Note a start; how many there were, by cause."""
@@ -168,15 +182,27 @@ class Home:
             checked = Checked(fresh=not found.rows, removed=removed, resume_epoch=found.resume)
             made = stores_of(self.path, self._held, read_only=False)
             compared(found, steps, ends, made, checked, present=present)
-        _put_mark(self.path, said)
+        put_mark(self.path, said if checked.fresh else said | {JOINED: True})
         return checked
 
 
 class Tenancy:
-    """A part in a directory that another process of ours holds, has checked, and notes starts and ends of."""
+    """A part in a directory that another process of ours holds, has checked, and notes starts and ends of.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    One of those who share it `leads`: it looks for all whether they are the first here.
+    """
+
+    def __init__(self, path: Path, *, leads: bool = False) -> None:
+        self.path, self._leads = path, leads
+
+    @property
+    def first(self) -> bool:
+        """See `Home`."""
+        return self._leads and is_first(self.path)
+
+    def joins(self) -> None:
+        """See `Home`."""
+        note_joined(self.path)
 
     @property
     def recovery(self) -> Path:
@@ -188,20 +214,6 @@ class Tenancy:
 
     def close(self) -> None:
         """Whoever holds it lets go."""
-
-
-def mark_of(path: Path) -> dict[str, object] | None:
-    """What a directory says of itself; None when it is fresh."""
-    mark = path / _MARK
-    if not mark.exists():
-        return None
-    try:
-        found = json.loads(mark.read_text())
-    except ValueError as error:
-        raise StateDamaged(f"{mark} must be JSON; restore the state directory whole") from error
-    if not isinstance(found, dict):
-        raise StateDamaged(f"{mark} must be a JSON object; restore the state directory whole")
-    return found
 
 
 def _keyed(key: Key | None) -> dict[str, object]:
@@ -244,14 +256,7 @@ def unmarked(path: Path, names: list[str]) -> StateDamaged:
 
 def has_parts(path: Path) -> bool:
     """Whether anything here is what a flow would leave: a mark, a recovery store, a database."""
-    return (path / _MARK).exists() or (path / _RECOVERY).exists() or has_state(path)
-
-
-def _put_mark(path: Path, said: Mapping[str, object]) -> None:
-    """Write what a directory says of itself, whole or not at all."""
-    fresh = path / f"{_MARK}.new"
-    fresh.write_text(json.dumps(said) + "\n")
-    fresh.replace(path / _MARK)
+    return (path / MARK).exists() or (path / _RECOVERY).exists() or has_state(path)
 
 
 def has_state(path: Path) -> bool:

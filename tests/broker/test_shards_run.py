@@ -173,6 +173,47 @@ def test_three_processes_are_killed_and_say_everything_once(
     assert orjson.loads(done("doctor", "--config", config, "--json"))["well"]
 
 
+def test_a_state_that_is_lost_is_missed_and_begun_anew_only_when_told(
+    shop: Path, broker: str, registry: str, prefix: str
+) -> None:
+    """What is on the outputs is not said again: rows that are still there are read from the first on, ids are theirs."""
+    config, crowd = str(shop / "footfall.toml"), Crowd(broker, registry, prefix)
+    run = footfall("run", "activation", "--config", config)
+    until(run, "flowing")
+    for wave, topic, rows in (
+        ("known", "identity.assignment", 2 * PEOPLE),
+        ("looked", "identity.assignment", 3 * PEOPLE),
+        ("signed in", "identity.assignment", 4 * PEOPLE),
+        ("bought", "action.command", PEOPLE),
+    ):
+        crowd.feed(wave)
+        counted(broker, prefix, topic, rows)
+    run.kill()
+    run.communicate(timeout=LIMIT_S)
+    shutil.rmtree(shop / "state")
+    for words in ((), (), ("--processes", "2")):  # the directory that a refused start has made is no state either
+        refused = footfall("run", "activation", "--config", config, *words)
+        _, err = refused.communicate(timeout=LIMIT_S)
+        assert refused.returncode == 1
+        assert f"activation has run before on these topics, it has claimed {prefix}activation.records.out-00" in err
+        assert "--from-scratch" in err
+    for words, times in ((("--processes", "2", "--from-scratch"), 2), ((), 1), (("--from-scratch",), 1)):
+        run = footfall("run", "activation", "--config", config, *words)
+        for _ in range(times):
+            until(run, "flowing")
+        if times == 1 and words:
+            crowd.feed("bought again")
+            limit = time.monotonic() + LIMIT_S
+            while len(told(broker, prefix, "profile.snapshot", PARTITIONS)) < 2 * PEOPLE:  # a version for each receipt
+                assert time.monotonic() < limit
+                time.sleep(0.2)
+        run.terminate()
+        _, err = run.communicate(timeout=LIMIT_S)
+        assert run.returncode == 0, err
+        for topic in ("action.command", "decision.record"):
+            assert counted(broker, prefix, topic, PEOPLE) == PEOPLE
+
+
 def test_who_waits_for_one_that_never_comes_ends_with_its_supervisor(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,9 @@ class StockSink(FixedPartitionedSink[Batch, None]):
     def part_fn(self, item_key: str) -> int:
         return 0
 
+    def former(self) -> list[str]:
+        return []
+
     def outlets(self, keyed: tuple[str, Batch]) -> list[tuple[str, Batch]]:
         return [keyed]
 

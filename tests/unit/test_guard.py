@@ -66,14 +66,62 @@ def test_an_id_that_stands_twice_is_kept_in_reach_at_its_first_place():
     assert made.pending == 1
 
 
+def tells(made, *versions, key=b"person", at=0):
+    """Records of a compacted topic, one after the other from offset 3: (version, digest)."""
+    for offset, told in enumerate(versions, 3):
+        made.found(COMPACTED, f"version-{told[0]}", Pending(offset, at, key, told))
+
+
 def test_a_record_that_was_compacted_away_is_not_written_behind_its_successor():
     made = guard()
-    found(made, 6, place=COMPACTED, key=b"person")
-    assert made.seen(COMPACTED, "version-1", b"person")
+    tells(made, (2, b"b"))
+    assert made.seen(COMPACTED, "version-1", b"person", (1, b"a"))
     assert made.counts["compacted", "profile.snapshot"] == 1
-    assert not made.seen(COMPACTED, "version-1-of-another", b"another")
-    assert made.seen(COMPACTED, "id-6", b"person")
-    assert not made.seen(COMPACTED, "version-3", b"person")
+    assert not made.seen(COMPACTED, "version-1-of-another", b"another", (1, b"a"))
+    assert made.seen(COMPACTED, "version-2", b"person", (2, b"b"))
+    assert not made.seen(COMPACTED, "version-3", b"person", (3, b"c"))
+
+
+def test_a_version_that_says_something_else_this_time_is_written_and_so_is_all_that_follows():
+    made = guard()
+    tells(made, (1, b"a"), (2, b"b"), (3, b"c"))
+    assert made.seen(COMPACTED, "version-1", b"person", (1, b"a"))
+    assert not made.seen(COMPACTED, "version-2", b"person", (2, b"x"))
+    assert not made.seen(COMPACTED, "version-3", b"person", (3, b"c"))
+    assert (made.counts["differs", "profile.snapshot"], made.low(COMPACTED)) == (1, 10)
+
+
+def test_what_stands_last_counts_where_versions_were_written_anew():
+    """1 2 1' on the topic: it tells 1', whatever 2 said."""
+    made = guard()
+    tells(made, (1, b"a"), (2, b"b"), (1, b"x"))
+    assert (made.low(COMPACTED), made.pending) == (5, 1)
+    assert made.seen(COMPACTED, "version-1", b"person", (1, b"x"))
+    assert not made.seen(COMPACTED, "version-2", b"person", (2, b"b"))
+
+
+def test_a_version_after_the_last_is_new_though_an_earlier_one_waits():
+    """The snapshot knows version 1, and the tail begins before it since somebody else's record waits there."""
+    made = guard()
+    tells(made, (1, b"a"))
+    assert not made.seen(COMPACTED, "version-2", b"person", (2, b"b"))
+
+
+def test_a_record_of_which_nothing_is_known_is_no_reason_to_be_silent():
+    made = guard()
+    made.found(COMPACTED, "version-4", Pending(3, 0, b"person"))
+    made.found(COMPACTED, "version-5", Pending(4, 0, b"person"))
+    assert (made.low(COMPACTED), made.pending) == (4, 1)
+    assert not made.seen(COMPACTED, "version-4", b"person", (4, b"d"))
+    assert not made.seen(COMPACTED, "version-5", b"person", (5, b"e"))
+
+
+def test_versions_that_are_given_up_are_forgotten_whole():
+    made = guard()
+    tells(made, (1, b"a"), (2, b"b"), at=50)
+    made.moved(200)
+    assert made.drop_orphans() == 2
+    assert not made.seen(COMPACTED, "version-1", b"person", (1, b"a"))
 
 
 def test_elsewhere_an_unknown_id_is_new_whatever_its_key():

@@ -21,8 +21,9 @@ from bytewax.testing import TestingSink
 
 from operators.state import home as homes
 from operators.state.aside import set_aside
-from operators.state.home import ForeignState, Home, NoState, examined, mark_of
+from operators.state.home import ForeignState, Home, NoState, Tenancy, examined
 from operators.state.lock import Lock, StateHeld, StateUnreachable, holder, vacant
+from operators.state.mark import mark_of
 from operators.state.recovery import LAYOUT, RecoveryFault, clean, examine, plain
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import StateAhead, StateBehind, StateDamaged, StateFault, StateForked, UnknownVersion
@@ -512,6 +513,36 @@ class TestOwner:
         home.close()
 
 
+class TestFirst:
+    """Whether claims on the outputs can be those of an earlier start from here."""
+
+    def first(self, path, *, joins=False):
+        home = Home(path, "f")
+        try:
+            home.checked(CHAINS, ENDS, {})
+            found = home.first
+            if joins:
+                home.joins()
+            return found
+        finally:
+            home.close()
+
+    def test_a_start_that_was_refused_is_followed_by_a_first_one(self, tmp_path):
+        assert self.first(tmp_path / "new")
+        assert self.first(tmp_path / "new", joins=True)
+        assert not self.first(tmp_path / "new")
+
+    def test_a_state_with_snapshots_is_no_first_one_whatever_its_mark_says(self, lived):
+        assert "joined" not in json.loads((lived / "FORMAT").read_text())
+        assert not self.first(lived)
+        assert json.loads((lived / "FORMAT").read_text())["joined"] is True
+
+    def test_of_those_who_share_a_state_one_looks_for_all(self, path):
+        assert [Tenancy(path, leads=leads).first for leads in (True, False)] == [True, False]
+        Tenancy(path, leads=True).joins()
+        assert not Tenancy(path, leads=True).first
+
+
 class TestVersions:
     """What the mark says of the tables is compared before anything is touched."""
 
@@ -558,7 +589,10 @@ class TestVersions:
             self.checked(lived, {1: (2,)})
         self.checked(lived, {1: (1, 2)})
         assert self.noted(lived) == {"1": [1, 2]}
-        assert json.loads((lived / "FORMAT").read_text()) == mark | {"tables": {"f.a": {"1": [1, 2]}, "f.b": {}}}
+        assert json.loads((lived / "FORMAT").read_text()) == mark | {
+            "tables": {"f.a": {"1": [1, 2]}, "f.b": {}},
+            "joined": True,
+        }
 
     def test_a_new_state_holds_what_is_written_now(self, path):
         self.checked(path, {1: (1,)})
