@@ -102,9 +102,6 @@ LIMITS = """
 * In R4 the day is on the broker before. What sensors say while it is away, and how late that comes, is not compared.
 * Where it says "ended at commit", others worked on the same files while it ran, and each process started from what lay
   there at that moment: earlier ones from earlier commits. A + behind a commit says that files differed from it.
-* R1 of three processes of `activation` in the full size of the fault table, a million events: what is kept has a third of them,
-  and as many kills. A run of the full size had come to 84 kills when orphans of a killed supervisor were found to wait
-  for ever for a peer; that was mended (`tests/broker/test_shards_run.py`), and the run was not compared.
 * Results of commits before `fedc195` are of one lane; later ones are of two.
 * Sensors are honest and nothing is late in these runs, so that a replay and a live run must say the same.
 """
