@@ -197,6 +197,11 @@ def test_a_state_that_is_lost_is_missed_and_begun_anew_only_when_told(
         assert refused.returncode == 1
         assert f"activation has run before on these topics, it has claimed {prefix}activation.records.out-00" in err
         assert "--from-scratch" in err
+    doctor = footfall("doctor", "--config", config, "--json")
+    out, _ = doctor.communicate(timeout=LIMIT_S)
+    (sick,) = [one for one in orjson.loads(out)["findings"] if not one["well"]]
+    assert "has run before" in sick["about"]
+    assert "--from-scratch" in sick["remedy"]
     for words, times in ((("--processes", "2", "--from-scratch"), 2), ((), 1), (("--from-scratch",), 1)):
         run = footfall("run", "activation", "--config", config, *words)
         for _ in range(times):
