@@ -171,7 +171,7 @@ def _topics(settings: Settings, base: Path, flow: str, config: Path, insecure: b
     prefix = settings.topics.prefix
     wanted = [*topics.wanted(prefix, settings.topics.partitions, names), topics.claims(prefix)]
     planned = topics.plan(admin, wanted, bootstrap)
-    if lacking := lacks(planned, str(config)):
+    if lacking := lacks(planned, str(config), first=not (base / settings.state.dir).exists()):
         raise Sick(lacking, f"footfall topics create --config {config} --apply; what differs is yours to decide")
     return f"{len(planned.there)} topics as they should be"
 

@@ -153,12 +153,12 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
     )
 
 
-def lacks(planned: topics.Plan, config: str) -> str:
+def lacks(planned: topics.Plan, config: str, *, first: bool = False) -> str:
     """What stands between a flow and its topics, in words; empty when nothing does.
 
-    Of a topic that has grown source and sink judge, who know their state.
+    Of a topic that has grown source and sink judge, who know their state; a `first` start has none.
     """
-    told = [str(one) for one in planned.differs if not one.grown]
+    told = [str(one) for one in planned.differs if first or not one.grown]
     if planned.missing:
         names = ", ".join(one.name for one in planned.missing)
         told.append(f"missing topics: {names}; run  footfall topics create --config {config} --apply")

@@ -113,8 +113,8 @@ def feed(broker, prefix, ids, rows):
     return sent
 
 
-def told(broker, prefix, topic, partitions=PARTITIONS):
-    """Event ids on an output topic."""
+def told(broker, prefix, topic, partitions=PARTITIONS, what=lambda record: record.event_id):
+    """Event ids on an output topic, or something else of its records."""
     consumer = Consumer(
         {
             "bootstrap.servers": broker, "group.id": prefix + "reader", "isolation.level": "read_committed",
@@ -132,7 +132,7 @@ def told(broker, prefix, topic, partitions=PARTITIONS):
             ends += 1
             continue
         _, body = unframed(message.value())
-        found[decode_body(topic, body).event_id] += 1
+        found[what(decode_body(topic, body))] += 1
     consumer.close()
     return found
 
@@ -249,6 +249,10 @@ def test_two_processes_of_presence_split_the_lanes_and_end_together(tmp_path, br
         producer.produce(prefix + topic, encode(ids[topic], record), key.encode(), partition_of(key, PARTITIONS))
         producer.poll(0)
         sent += 1
+        if sent <= 20:  # once more where it does not belong
+            elsewhere = 1 - partition_of(key, PARTITIONS)
+            producer.produce(prefix + topic, encode(ids[topic], record), key.encode(), elsewhere)
+    producer.produce(prefix + "consent.record", b"no consent", b"k", 0)  # every process reads it
     producer.flush(20)
     supervisor = footfall("run", "presence", "--config", config, "--processes", "2")
     children = until(supervisor, "supervising")["processes"]
@@ -277,6 +281,8 @@ def test_two_processes_of_presence_split_the_lanes_and_end_together(tmp_path, br
     assert again.returncode == 0, err
     found = told(broker, prefix, "presence.transition")
     assert max(found.values()) == 1
+    reasons = told(broker, prefix, "ops.dead-letter", what=lambda letter: letter.reason)
+    assert (reasons["WRONG_PARTITION"], reasons["BAD_FRAMING"]) == (20, 1)
     other = footfall("run", "presence", "--config", config)
     _, err = other.communicate(timeout=LIMIT_S)
     assert other.returncode == 1
