@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import msgspec
 import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from flows.deployment import EXAMPLE
 from flows.joining import live_topics
@@ -98,7 +100,7 @@ def moved(folder):
     return sorted(rows, key=lambda one: one[0])
 
 
-def feed(broker, prefix, ids, rows):
+def feed(broker, prefix, ids, rows, partitions=PARTITIONS):
     producer = Producer({"bootstrap.servers": broker, "log_level": 0, "linger.ms": 5})
     sent = Counter()
     for number, (_, topic, line) in enumerate(rows):
@@ -106,7 +108,7 @@ def feed(broker, prefix, ids, rows):
             record = from_line(TOPICS[topic].record, line)
         except Exception:
             continue  # the day has bad rows on purpose
-        producer.produce(prefix + topic, encode(ids[topic], record), b"all", number % PARTITIONS)
+        producer.produce(prefix + topic, encode(ids[topic], record), b"all", number % partitions)
         producer.poll(0)
         sent[topic] += 1
     producer.flush(20)
@@ -227,6 +229,39 @@ def test_only_presence_is_split(tmp_path, flow):
     _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2
     assert "--processes must be 1" in err
+
+
+def test_topics_that_grow_between_two_runs_are_read_and_written_on(tmp_path, broker, registry, prefix):
+    folder = shop(tmp_path / "shop", broker, registry, prefix)
+    command = ("run", "store", "--config", str(folder / "footfall.toml"))
+    prepared(folder)
+    ids = subjects.ids(Registry(RegistryAccess(url=registry)), live_topics("store"), prefix)
+    rows = [row for row in moved(folder) if row[1] == "sensing.position"]
+    for grown in (False, True):
+        if grown:
+            admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+            wanted = [
+                NewPartitions(prefix + topic, 4) for topic in ("sensing.position", "presence.transition", "ops.late")
+            ]
+            for made in admin.create_partitions(wanted).values():
+                made.result(20)
+        process = footfall(*command)
+        port = until(process, "listening")["port"]
+        some = rows[500:1_000] if grown else rows[:500]
+        sent = feed(broker, prefix, ids, some, 4 if grown else PARTITIONS)
+        until(process, "flowing")
+        limit = time.monotonic() + LIMIT_S
+        read = f'footfall_input_events_total{{topic="sensing.position"}} {sent["sensing.position"]}.0'
+        while read not in (page := asked(port, "/metrics")[1]):
+            assert time.monotonic() < limit, (read, re.findall(r"events_total.*position.*", page))
+            time.sleep(0.5)
+        process.terminate()
+        _, err = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, err
+    anew = footfall(*command, "--from-scratch")
+    _, err = anew.communicate(timeout=LIMIT_S)
+    assert anew.returncode == 1
+    assert "partitions must be 2; it is 4; set partitions = 4" in err
 
 
 def test_two_processes_of_presence_split_the_lanes_and_end_together(tmp_path, broker, registry, prefix):
