@@ -179,7 +179,7 @@ def _topics(settings: Settings, base: Path, flow: str, config: Path, insecure: b
     prefix = settings.topics.prefix
     wanted = [*topics.wanted(prefix, settings.topics.partitions, names), topics.claims(prefix)]
     planned = topics.plan(admin, wanted, access.bootstrap)
-    if lacking := lacks(planned, str(config)):
+    if lacking := lacks(planned, str(config), first=not (base / settings.state.dir).exists()):
         raise Sick(lacking, f"footfall topics create --config {config} --apply; what differs is yours to decide")
     path = base / settings.state.dir
     if not any(has_state(home) or not is_first(home) for home in _homes(path)) and (

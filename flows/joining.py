@@ -193,12 +193,12 @@ def _joined(
     )
 
 
-def lacks(planned: topics.Plan, config: str, *, insecure: bool = False) -> str:
+def lacks(planned: topics.Plan, config: str, *, first: bool = False, insecure: bool = False) -> str:
     """What stands between a flow and its topics, in words; empty when nothing does.
 
-    Of a topic that has grown source and sink judge, who know their state.
+    Of a topic that has grown source and sink judge, who know their state; a `first` start has none.
     """
-    told = [str(one) for one in planned.differs if not one.grown]
+    told = [str(one) for one in planned.differs if first or not one.grown]
     if planned.missing:
         names = ", ".join(one.name for one in planned.missing)
         told.append(f"missing topics: {names}; run  {topics_made(config, insecure=insecure)}")

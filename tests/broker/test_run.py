@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import msgspec
 import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from flows.deployment import EXAMPLE
 from flows.joining import live_topics
@@ -100,7 +102,7 @@ def moved(folder):
     return sorted(rows, key=lambda one: one[0])
 
 
-def feed(broker, prefix, ids, rows):
+def feed(broker, prefix, ids, rows, partitions=PARTITIONS):
     producer = Producer({"bootstrap.servers": broker, "log_level": 0, "linger.ms": 5})
     sent = Counter()
     for number, (_, topic, line) in enumerate(rows):
@@ -108,15 +110,15 @@ def feed(broker, prefix, ids, rows):
             record = from_line(TOPICS[topic].record, line)
         except Exception:
             continue  # the day has bad rows on purpose
-        producer.produce(prefix + topic, encode(ids[topic], record), b"all", number % PARTITIONS)
+        producer.produce(prefix + topic, encode(ids[topic], record), b"all", number % partitions)
         producer.poll(0)
         sent[topic] += 1
     producer.flush(20)
     return sent
 
 
-def told(broker, prefix, topic, partitions=PARTITIONS):
-    """Event ids on an output topic."""
+def told(broker, prefix, topic, partitions=PARTITIONS, what=lambda record: record.event_id):
+    """Event ids on an output topic, or something else of its records."""
     consumer = Consumer(
         {
             "bootstrap.servers": broker, "group.id": prefix + "reader", "isolation.level": "read_committed",
@@ -134,7 +136,7 @@ def told(broker, prefix, topic, partitions=PARTITIONS):
             ends += 1
             continue
         _, body = unframed(message.value())
-        found[decode_body(topic, body).event_id] += 1
+        found[what(decode_body(topic, body))] += 1
     consumer.close()
     return found
 
@@ -264,6 +266,39 @@ def test_only_presence_is_split(tmp_path, flow):
     assert "--processes must be 1" in err
 
 
+def test_topics_that_grow_between_two_runs_are_read_and_written_on(tmp_path, broker, registry, prefix):
+    folder = shop(tmp_path / "shop", broker, registry, prefix)
+    command = ("run", "store", "--config", str(folder / "footfall.toml"))
+    prepared(folder)
+    ids = subjects.ids(Registry(RegistryAccess(url=registry)), live_topics("store"), prefix)
+    rows = [row for row in moved(folder) if row[1] == "sensing.position"]
+    for grown in (False, True):
+        if grown:
+            admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+            wanted = [
+                NewPartitions(prefix + topic, 4) for topic in ("sensing.position", "presence.transition", "ops.late")
+            ]
+            for made in admin.create_partitions(wanted).values():
+                made.result(20)
+        process = footfall(*command)
+        port = until(process, "listening")["port"]
+        some = rows[500:1_000] if grown else rows[:500]
+        sent = feed(broker, prefix, ids, some, 4 if grown else PARTITIONS)
+        until(process, "flowing")
+        limit = time.monotonic() + LIMIT_S
+        read = f'footfall_input_events_total{{topic="sensing.position"}} {sent["sensing.position"]}.0'
+        while read not in (page := asked(port, "/metrics")[1]):
+            assert time.monotonic() < limit, (read, re.findall(r"events_total.*position.*", page))
+            time.sleep(0.5)
+        process.terminate()
+        _, err = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, err
+    anew = footfall(*command, "--from-scratch")
+    _, err = anew.communicate(timeout=LIMIT_S)
+    assert anew.returncode == 1
+    assert "partitions must be 2; it is 4; set partitions = 4" in err
+
+
 def test_two_processes_of_presence_split_the_lanes_and_end_together(tmp_path, broker, registry, prefix):
     folder = shop(tmp_path / "shop", broker, registry, prefix)
     config = str(folder / "footfall.toml")
@@ -284,6 +319,10 @@ def test_two_processes_of_presence_split_the_lanes_and_end_together(tmp_path, br
         producer.produce(prefix + topic, encode(ids[topic], record), key.encode(), partition_of(key, PARTITIONS))
         producer.poll(0)
         sent += 1
+        if sent <= 20:  # once more where it does not belong
+            elsewhere = 1 - partition_of(key, PARTITIONS)
+            producer.produce(prefix + topic, encode(ids[topic], record), key.encode(), elsewhere)
+    producer.produce(prefix + "consent.record", b"no consent", b"k", 0)  # every process reads it
     producer.flush(20)
     supervisor = footfall("run", "presence", "--config", config, "--processes", "2")
     children = until(supervisor, "supervising")["processes"]
@@ -312,6 +351,8 @@ def test_two_processes_of_presence_split_the_lanes_and_end_together(tmp_path, br
     assert again.returncode == 0, err
     found = told(broker, prefix, "presence.transition")
     assert max(found.values()) == 1
+    reasons = told(broker, prefix, "ops.dead-letter", what=lambda letter: letter.reason)
+    assert (reasons["WRONG_PARTITION"], reasons["BAD_FRAMING"]) == (20, 1)
     other = footfall("run", "presence", "--config", config)
     _, err = other.communicate(timeout=LIMIT_S)
     assert other.returncode == 1

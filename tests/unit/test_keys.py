@@ -1,11 +1,14 @@
 """Keys and partitions: Java's own results, and one key for whatever must keep its order."""
 
+import msgspec
 import pytest
 
+from flows.feed import _tokened
 from schemas.derived import Command
 from schemas.keys import _KEYS, key_of, murmur2, partition_of
 from schemas.operations import DeadLetter, Late
 from schemas.people import Receipt
+from schemas.pseudonym import EXAMPLE_KEY, subject_tokens, tokens
 from schemas.sensing import Position
 from schemas.topics import TOPICS
 
@@ -71,3 +74,14 @@ def command(**changed):
 def test_a_command_goes_with_its_person_else_with_its_target():
     assert key_of("action.command", command(anchor_id="loyalty:1:x")) == "loyalty:1:x"
     assert key_of("action.command", command()) == "s|screen-1"
+
+
+def test_the_simulated_shop_keys_by_token_as_a_gateway_would():
+    position = Position(
+        event_time=1, ingest_time=1, site_id="mad-01", source_id="g", subject_id="tag:ana-tag", tech="UWB",
+        x_m=0.0, y_m=0.0, floor=0.0,
+    )  # fmt: skip
+    subject = subject_tokens(tokens(EXAMPLE_KEY, 1))
+    assert key_of("sensing.position", _tokened(position, subject)) == "mad-01|tag:1:3z2kiuxszjrwxxxf6a7q"
+    spoilt = msgspec.structs.replace(position, subject_id="")
+    assert _tokened(spoilt, subject) == spoilt
