@@ -9,7 +9,8 @@ from flows.causes import Log
 from flows.deployment import Deployment
 from flows.replay import FLOWS
 from flows.run import Drained, Joined, Start
-from operators.connectors import subjects, topics
+from flows.settings import Settings
+from operators.connectors import rights, subjects, topics
 from operators.connectors.access import Admin, BrokerAway
 from operators.connectors.clock import monotonic
 from operators.connectors.outputs import Outputs
@@ -43,6 +44,14 @@ def live_topics(flow: str) -> tuple[str, ...]:
     )
 
 
+def wanted_topics(settings: Settings, flow: str) -> list[topics.Wanted]:
+    """The topics of a live flow as they should stand, and what it must be allowed to do with each."""
+    prefix, reads, writes = settings.topics.prefix, live_topics(flow), FLOWS[flow].writes
+    operations = dict.fromkeys(reads, rights.READ) | dict.fromkeys(writes, rights.WRITTEN)
+    found = topics.wanted(prefix, settings.topics.partitions, operations, operations)
+    return [*found, topics.claims(prefix, rights.WRITTEN)]
+
+
 def awaited(wait: Callable[[float, Callable[[str], None]], None], limit_s: float, pulse: Pulse, log: Log) -> None:
     """Wait in slices, so that the heart beats and a drain is heard.
 
@@ -72,7 +81,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
 
     Raises:
         BrokerAway, RegistryAway: not there within `[kafka] wait`.
-        BrokerRefused, RegistryRefused, NotPrepared, NotRegistered: with what to change.
+        BrokerRefused, NoRight, RegistryRefused, NotPrepared, NotRegistered: with what to change.
     """
     settings, flow = deployment.settings, FLOWS[start.flow]
     prefix, limit_s = settings.topics.prefix, settings.kafka.wait.us / 1e6
@@ -82,8 +91,7 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
     reached = ports.registry(settings, start.base)
     awaited(Registry(reached, call_s=_CALL_S, retries=0).wait, limit_s, pulse, log)
     reads = live_topics(start.flow)
-    wanted = [*topics.wanted(prefix, settings.topics.partitions, [*reads, *flow.writes]), topics.claims(prefix)]
-    planned = topics.plan(admin, wanted, access.bootstrap)
+    planned = topics.plan(admin, wanted_topics(settings, start.flow), access.bootstrap)
     pulse.beat()
     if lacking := lacks(planned, str(start.config)):
         raise NotPrepared(lacking)

@@ -15,6 +15,8 @@ Snapshot = tuple[Any, ...]
 """(version, lanes, ((topic, topic id, partitions, ((partition, offset), ...)), ...)): str and int only."""
 VERSION = 1
 HOUR_US = 3_600_000_000
+FENCED = frozenset({"action.command"})
+"""What is written in transactions unless told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Outputs:
     sealed: Sealed
     prefix: str = ""
     sink: str = "records"
-    fenced: frozenset[str] = frozenset({"action.command"})
+    fenced: frozenset[str] = FENCED
     lanes: int = 1
     mine: tuple[int, ...] | None = None
     horizon_s: float | None = None
@@ -57,6 +59,10 @@ class Outputs:
     owner: bool = True
     beat: Callable[[], None] = field(default=lambda: None)
     observe: Callable[[Batch], None] = field(default=lambda _batch: None)
+
+    def writer_name(self, lane: int) -> str:
+        """Transactional id of a lane, for ever."""
+        return writers(self.prefix, self.flow, self.sink) + self.lane_name(lane)
 
     @property
     def topics(self) -> frozenset[str]:
@@ -71,6 +77,11 @@ class Outputs:
     def lane_name(self, lane: int) -> str:
         """Name of a lane; zero-padded, since the engine sorts names as text."""
         return f"out-{lane:02d}"
+
+
+def writers(prefix: str, flow: str, sink: str = "records") -> str:
+    """What the transactional ids of a flow begin with."""
+    return f"{prefix}{flow}.{sink}."
 
 
 @dataclass

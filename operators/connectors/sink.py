@@ -49,9 +49,7 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
         tails = Tails(outputs.kafka, beat=outputs.beat, limit_s=outputs.start_s)
         found = tails.outputs(outputs.prefix + topic for topic in outputs.topics)
         ours = {topic: found[outputs.prefix + topic] for topic in outputs.topics}
-        named = {
-            lane: f"{outputs.prefix}{outputs.flow}.{outputs.sink}.{outputs.lane_name(lane)}" for lane in self._mine
-        }
+        named = {lane: outputs.writer_name(lane) for lane in self._mine}
         owner = None
         if outputs.owner:
             # Before any producer is shut out: whoever finds himself shut out finds the claim, too.

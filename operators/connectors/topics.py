@@ -4,18 +4,21 @@ What exists is never altered: a partition more moves keys, a policy changed unde
 Whoever wants that is told the command, and decides.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from operators.connectors.access import CALL_S, Admin
+from operators.connectors.cluster import ABSENT
 from operators.connectors.owner import OWNER
+from operators.connectors.rights import COMPARED, Lacking, NoRight, allowed
 from schemas.topics import TOPICS
 
 _HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 _JOINED = frozenset("SIP")
 """Keys whose topics are read side by side: a key must lie in the same partition of each."""
 
@@ -29,6 +32,8 @@ class Wanted:
     config: Mapping[str, str]
     joined: bool = False
     """Read side by side with others: the count of partitions must be exactly this."""
+    operations: frozenset[str] = COMPARED
+    """What we must be allowed to do with it."""
 
     @property
     def policy(self) -> frozenset[str]:
@@ -38,10 +43,15 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One topic as it stands on the broker."""
+    """One topic as it stands on the broker.
+
+    `replicas` are those of the partition that has the fewest; `told` is whether the broker said what is ours to do.
+    """
 
     partitions: int
     config: Mapping[str, str]
+    replicas: int = 1
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +70,12 @@ class Differs:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is there, what is missing, and what differs."""
+    """What is there, what is missing, and what differs; and all that was found, by name."""
 
     there: tuple[Wanted, ...]
     missing: tuple[Wanted, ...]
     differs: tuple[Differs, ...]
+    found: Mapping[str, Found] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -85,8 +96,13 @@ class NotMade(Exception):
     """The broker did not make a topic; the message names it."""
 
 
-def wanted(prefix: str, partitions: int, topics: Iterable[str] = tuple(TOPICS)) -> list[Wanted]:
-    """Topics as they should be, in the order of the table."""
+def wanted(
+    prefix: str,
+    partitions: int,
+    topics: Iterable[str] = tuple(TOPICS),
+    operations: Mapping[str, frozenset[str]] | None = None,
+) -> list[Wanted]:
+    """Topics as they should be, in the order of the table; `operations` by topic, where more than comparing is done."""
     found = []
     for name in sorted(topics, key=list(TOPICS).index):
         topic = TOPICS[name]
@@ -94,13 +110,14 @@ def wanted(prefix: str, partitions: int, topics: Iterable[str] = tuple(TOPICS)) 
         config = {"cleanup.policy": ",".join(policies)}
         if topic.hours is not None:
             config["retention.ms"] = str(topic.hours * _HOUR_MS)
-        found.append(Wanted(f"{prefix}{name}", partitions, config, topic.key in _JOINED))
+        may = (operations or {}).get(name, COMPARED)
+        found.append(Wanted(f"{prefix}{name}", partitions, config, topic.key in _JOINED, may))
     return found
 
 
-def claims(prefix: str) -> Wanted:
+def claims(prefix: str, operations: frozenset[str] = COMPARED) -> Wanted:
     """The topic of those who own an output: no contract between programs, so it is not in the table."""
-    return Wanted(f"{prefix}{OWNER}", 1, {"cleanup.policy": "compact"})
+    return Wanted(f"{prefix}{OWNER}", 1, {"cleanup.policy": "compact"}, operations=operations)
 
 
 def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str) -> Plan:
@@ -118,7 +135,46 @@ def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str
         differs.extend(differences)
         if not differences:
             there.append(one)
-    return Plan(tuple(there), tuple(missing), tuple(differs))
+    return Plan(tuple(there), tuple(missing), tuple(differs), found)
+
+
+def brokers(admin: Admin) -> int:
+    """How many brokers there are.
+
+    Raises:
+        BrokerAway, BrokerRefused: with what was said.
+    """
+    with admin.client() as client:
+        return len(client.describe_cluster(request_timeout=CALL_S).result(CALL_S).nodes)
+
+
+def doubts(planned: Plan, outputs: Collection[str], brokers: int) -> list[str]:
+    """What stops no start and may lose rows one day: copies that are too few, outputs that go too soon."""
+    one_copy = sorted(name for name, found in planned.found.items() if found.replicas < 2)
+    one_ack = sorted(
+        name
+        for name, found in planned.found.items()
+        if found.replicas > 1 and int(found.config.get("min.insync.replicas", "2")) < 2
+    )
+    short = sorted(
+        name
+        for name, found in planned.found.items()
+        if name in outputs
+        and "delete" in found.config.get("cleanup.policy", "")
+        and 0 <= int(found.config.get("retention.ms", "-1")) < _DAY_MS
+    )
+    told = []
+    if brokers > 1 and one_copy:
+        told.append(f"replication factor 1, so a disk that is lost takes rows with it: {', '.join(one_copy)}")
+    if brokers > 1 and one_ack:
+        told.append(
+            f"min.insync.replicas 1, so what one broker alone has acknowledged may be lost: {', '.join(one_ack)}"
+        )
+    if short:
+        told.append(
+            f"retention.ms below a day, and after a stop longer than that a start is refused: {', '.join(short)}"
+        )
+    return told
 
 
 def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
@@ -153,10 +209,14 @@ def plan(admin: Admin, topics: Iterable[Wanted], bootstrap: str) -> Plan:
     """Ask the broker and compare; changes nothing.
 
     Raises:
+        NoRight: some operation on some topic is not ours; a topic that is hidden from us is not called missing.
         BrokerAway, BrokerRefused: with what was said.
     """
     topics = list(topics)
-    return compare(topics, _ask(admin, [one.name for one in topics]), bootstrap)
+    found, lacking = _ask(admin, topics)
+    if lacking:
+        raise NoRight(admin.access, lacking)
+    return compare(topics, found, bootstrap)
 
 
 def apply(admin: Admin, planned: Plan) -> list[str]:
@@ -196,16 +256,51 @@ _NEVER = {
 }
 
 
-def _ask(admin: Admin, names: list[str]) -> dict[str, Found]:
+def _ask(admin: Admin, topics: list[Wanted]) -> tuple[dict[str, Found], list[Lacking]]:
+    """Topics that are there, and what we may not do with them."""
+    found = {}
     with admin.client() as client:
-        listed = client.list_topics(timeout=CALL_S).topics
-        counts = {name: len(listed[name].partitions) for name in names if name in listed and listed[name].partitions}
-        if not counts:
-            return {}
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in counts]
-        answers = client.describe_configs(resources, request_timeout=CALL_S)
-        configs = {
-            resource.name: {key: entry.value for key, entry in answer.result(CALL_S).items()}
-            for resource, answer in answers.items()
-        }
-    return {name: Found(count, configs[name]) for name, count in counts.items()}
+        described, denied = _described(client, topics)
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in {**described, **denied}]
+        answers = client.describe_configs(resources, request_timeout=CALL_S) if resources else {}
+        for resource, answer in answers.items():
+            name = resource.name
+            try:
+                config = {key: entry.value for key, entry in answer.result(CALL_S).items()}
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    denied[name] = denied.get(name, frozenset()) | {"DESCRIBE_CONFIGS"}
+                elif code not in ABSENT:
+                    raise
+                continue
+            if name in described:
+                partitions = described[name].partitions
+                copies = min((len(one.replicas) for one in partitions), default=0)
+                found[name] = Found(len(partitions), config, copies, allowed(described[name]) is not None)
+    return found, [Lacking("topic", name, tuple(sorted(operations))) for name, operations in denied.items()]
+
+
+def _described(client: AdminClient, topics: list[Wanted]) -> tuple[dict[str, Any], dict[str, frozenset[str]]]:
+    """What is there and shown to us, and what we may not do, by name; whether configs are shown is seen by asking."""
+    found: dict[str, Any] = {}
+    denied: dict[str, frozenset[str]] = {}
+    if not topics:
+        return found, denied
+    answers = client.describe_topics(
+        TopicCollection([one.name for one in topics]), include_authorized_operations=True, request_timeout=CALL_S
+    )
+    for one in topics:
+        ours: frozenset[str] | None = frozenset()
+        try:
+            found[one.name] = answers[one.name].result(CALL_S)
+            ours = allowed(found[one.name])
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in ABSENT:
+                continue
+            if code != KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise
+        if missing := one.operations - {"DESCRIBE_CONFIGS"} - (one.operations if ours is None else ours):
+            denied[one.name] = missing
+    return found, denied

@@ -1,5 +1,6 @@
 """Settings of broker and registry: what is refused before anything is opened, and what a client is told."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from flows import ports
 from flows.settings import Settings, WrongUse, load
 from operators.connectors.access import Access
-from operators.connectors.topics import Found, compare, wanted
+from operators.connectors.rights import Lacking, NoRight
+from operators.connectors.topics import Found, compare, doubts, wanted
 from schemas.topics import TOPICS
 
 
@@ -133,3 +135,41 @@ def test_both_policies_are_one_whatever_their_order() -> None:
     config = {**found["context.fact"].config, "cleanup.policy": "delete,compact"}
     planned = compare(wanted("", 12), found | {"context.fact": Found(12, config)}, "b:1")
     assert planned.differs == ()
+
+
+def test_what_stops_no_start_and_may_lose_rows_one_day() -> None:
+    found = {name: replace(one, replicas=3) for name, one in as_made().items()}
+    found["pos.receipt"] = replace(found["pos.receipt"], replicas=1)
+    for topic, more in {
+        "web.event": {"min.insync.replicas": "1"},
+        "crm.customer": {"min.insync.replicas": "2"},
+        "presence.dwell": {"retention.ms": "86399999"},
+        "sensing.scan": {"retention.ms": "1"},
+        "decision.record": {"retention.ms": "86400000"},
+        "identity.assignment": {"retention.ms": "1"},
+    }.items():
+        found[topic] = replace(found[topic], config={**found[topic].config, **more})
+    planned = compare(wanted("", 12), found, "b:1")
+    outputs = {"presence.dwell", "decision.record", "identity.assignment"}
+    one_copy, one_ack, short = doubts(planned, outputs, 3)
+    assert one_copy.endswith(": pos.receipt")
+    assert one_ack.endswith(": web.event")
+    assert short.endswith(": presence.dwell"), "an output that is compacted only keeps its rows"
+    assert doubts(planned, outputs, 1) == [short], "one broker has no second copy to give"
+
+
+def test_a_right_that_is_missing_is_named_with_the_command_that_grants_it() -> None:
+    access = Access(bootstrap="127.0.0.1:1", profile="sasl_ssl", username="mad")
+    lacking = [
+        Lacking("topic", "b", ("READ",)),
+        Lacking("group", "g", ("READ",)),
+        Lacking("topic", "a", ("DESCRIBE_CONFIGS", "READ")),
+        Lacking("topic", "c", ("READ",)),
+    ]
+    assert str(NoRight(access, lacking)) == (
+        "127.0.0.1:1: we have no right to READ on group g; to DESCRIBE_CONFIGS and READ on topic a; to READ on topic b, c;"
+        " grant: kafka-acls.sh --bootstrap-server 127.0.0.1:1 --add --allow-principal User:mad --operation Read --group g;"
+        " kafka-acls.sh --bootstrap-server 127.0.0.1:1 --add --allow-principal User:mad --operation DescribeConfigs"
+        " --operation Read --topic a; kafka-acls.sh --bootstrap-server 127.0.0.1:1 --add --allow-principal User:mad"
+        " --operation Read --topic b --topic c"
+    )
