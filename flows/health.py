@@ -180,6 +180,20 @@ class Meters:
                 self._publish.observe(max(0, now - stamps.get("person", now)) / 1e6)
 
 
+def bound(listen: str, handler: type[BaseHTTPRequestHandler] = BaseHTTPRequestHandler) -> ThreadingHTTPServer:
+    """A server that has an address and does not serve yet.
+
+    Raises:
+        WrongUse: the address is not to be had.
+    """
+    host, _, port = listen.rpartition(":")
+    try:
+        return ThreadingHTTPServer((host.strip("[]"), int(port)), handler)
+    except (OSError, OverflowError) as error:  # overflow: no port has that number
+        why = getattr(error, "strerror", None) or error
+        raise WrongUse(f"listen in [metrics] must be a free address of this machine; {listen}: {why}") from error
+
+
 class Server:
     """`/startup`, `/ready`, `/live` and `/metrics`, from threads that end with the process.
 
@@ -192,13 +206,7 @@ class Server:
     """
 
     def __init__(self, listen: str, meters: Meters) -> None:
-        host, _, port = listen.rpartition(":")
-        try:
-            self._server = ThreadingHTTPServer((host.strip("[]"), int(port)), _handler(meters))
-        except OSError as error:
-            raise WrongUse(
-                f"listen in [metrics] must be a free address of this machine; {listen}: {error.strerror}"
-            ) from error
+        self._server = bound(listen, _handler(meters))
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         Thread(target=self._server.serve_forever, name="health", daemon=True).start()

@@ -64,34 +64,13 @@ class Home:
         return self.path / _RECOVERY
 
     def _checked_format(self, processes: int) -> None:
-        mark = self.path / _MARK
-        found = mark_of(self.path)
-        if found is None:
-            strange = sorted(one.name for one in self.path.iterdir() if one.name not in {OWNER, f"{_MARK}.new"})
-            if strange:
-                raise StateDamaged(
-                    f"{self.path} holds {', '.join(strange)} and no FORMAT file: it is no state directory, or lost"
-                    " part of itself. Restore it whole, or name another dir in [state]"
-                )
-            fresh = mark.with_name(f"{_MARK}.new")
-            said = {"format": FORMAT, "flow": self.flow, "processes": processes, "shards": self._shards}
-            fresh.write_text(json.dumps(said) + "\n")
-            fresh.replace(mark)
+        if agreed(self.path, self.flow, processes=processes, shards=self._shards):
             return
-        if found.get("format") != FORMAT:
-            raise ForeignState(f"{self.path} has format {found.get('format')}; this program reads format {FORMAT}")
-        if found.get("flow") != self.flow:
-            raise ForeignState(f"{self.path} belongs to flow {found.get('flow')}, not to {self.flow}: name another dir")
-        if found.get("processes") != processes:
-            raise ForeignState(
-                f"{self.path} was begun with --processes {found.get('processes')}, which is fixed for the life of the"
-                f" state; got {processes}"
-            )
-        if found.get("shards", 1) != self._shards:
-            raise ForeignState(
-                f"{self.path} was begun with shards = {found.get('shards', 1)} in [engine], which is fixed for the life"
-                f" of the state; got {self._shards}"
-            )
+        mark = self.path / _MARK
+        fresh = mark.with_name(f"{_MARK}.new")
+        said = {"format": FORMAT, "flow": self.flow, "processes": processes, "shards": self._shards}
+        fresh.write_text(json.dumps(said) + "\n")
+        fresh.replace(mark)
 
     def begins(self) -> dict[str, int]:
         """Note a start; how many there were, by cause."""
@@ -183,6 +162,38 @@ def mark_of(path: Path) -> dict[str, object] | None:
     if not isinstance(found, dict):
         raise StateDamaged(f"{mark} must be a JSON object; restore the state directory whole")
     return found
+
+
+def agreed(path: Path, flow: str, *, processes: int, shards: int) -> bool:
+    """Whether a directory says that it is of this flow and shape; False when it is fresh. Changes nothing.
+
+    Raises:
+        StateDamaged, ForeignState: it is something else.
+    """
+    found = mark_of(path)
+    if found is None:
+        strange = sorted(one.name for one in path.iterdir() if one.name not in {OWNER, f"{_MARK}.new"})
+        if strange:
+            raise StateDamaged(
+                f"{path} holds {', '.join(strange)} and no FORMAT file: it is no state directory, or lost"
+                " part of itself. Restore it whole, or name another dir in [state]"
+            )
+        return False
+    if found.get("format") != FORMAT:
+        raise ForeignState(f"{path} has format {found.get('format')}; this program reads format {FORMAT}")
+    if found.get("flow") != flow:
+        raise ForeignState(f"{path} belongs to flow {found.get('flow')}, not to {flow}: name another dir")
+    if found.get("processes") != processes:
+        raise ForeignState(
+            f"{path} was begun with --processes {found.get('processes')}, which is fixed for the life of the"
+            f" state; got {processes}"
+        )
+    if found.get("shards", 1) != shards:
+        raise ForeignState(
+            f"{path} was begun with shards = {found.get('shards', 1)} in [engine], which is fixed for the life"
+            f" of the state; got {shards}"
+        )
+    return True
 
 
 def has_state(path: Path) -> bool:
