@@ -6,7 +6,7 @@
 import gc
 import inspect
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from flows.settings import WrongUse
+from flows.settings import SHARING, WrongUse
 
 if TYPE_CHECKING:  # a worker draws nothing, and starts the sooner
     from rich.console import Console
@@ -180,9 +180,18 @@ def _words_of_run(words: list[str]) -> Namespace:
     """Read what `run` was asked with the standard library: typer reads with pydantic, a tenth of a start."""
 
     def count(text: str) -> int:
-        if int(text) < 1:
-            raise ValueError
+        if not text.isdecimal() or int(text) < 1:
+            raise ArgumentTypeError(
+                f"must be 1 or more: up to lanes in [engine] for presence, up to {SHARING} for activation with shards;"
+                f" got {text!r}"
+            )
         return int(text)
+
+    def loss(text: str) -> str:
+        topic, _, number = text.rpartition(":")
+        if not topic or not number.isdecimal():
+            raise ArgumentTypeError(f"must be TOPIC:PARTITION, such as sensing.position:3; got {text!r}")
+        return f"{topic}:{int(number)}"
 
     ask = ArgumentParser(
         "footfall run",
@@ -193,12 +202,17 @@ def _words_of_run(words: list[str]) -> Namespace:
     ask.add_argument("flow", choices=[flow.value for flow in FlowName], help="Which flow.")
     ask.add_argument("--config", type=Path, required=True, help="Settings file; venue, rules and models lie beside it.")
     ask.add_argument(
-        "--processes", type=count, default=1, help="Processes that split the lanes of presence, at least 1; fixed."
+        "--processes",
+        type=count,
+        default=1,
+        help="Processes that split the lanes of presence, up to [engine] lanes, fixed for the life of its state; or"
+        f" that share the shards of activation, up to {SHARING}, another number at each start if you like.",
     )
     ask.add_argument("--process", type=int, help=SUPPRESS)
     ask.add_argument("--from-scratch", action="store_true", help="Move the old state aside and begin anew.")
     ask.add_argument(
         "--accept-loss",
+        type=loss,
         action="append",
         default=[],
         metavar="TOPIC:PARTITION",
@@ -223,9 +237,10 @@ def run(context: typer.Context) -> None:
 def _run(words: list[str]) -> int:
     asked = _words_of_run(words)
     gc.disable()  # what modules make stays: the collector would walk it again and again
+    from flows.causes import journal
     from flows.joining import kafka
-    from flows.run import Start
     from flows.run import run as begin
+    from flows.start import Start
     from flows.supervise import supervise
 
     gc.freeze()
@@ -239,7 +254,12 @@ def _run(words: list[str]) -> int:
         insecure=asked.insecure,
         accept_loss=tuple(asked.accept_loss),
     )
-    return supervise(start) if start.processes > 1 and start.process is None else begin(start, kafka)
+    try:
+        return (supervise if start.processes > 1 and start.process is None else begin)(start, kafka)
+    except Exception as error:
+        if _refuses(error):  # to whoever reads the log; `main` says it to whoever typed the command
+            journal(flow=start.flow, process=start.process).critical("refused", cause=str(error), code=2)
+        raise
 
 
 @app.command()
@@ -332,17 +352,24 @@ def schemas_register(
     registry: Annotated[str | None, typer.Option(help="Address of the registry; default: [registry] url.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Before every subject; default: [topics] prefix.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be registered.")] = False,
+    set_level: Annotated[
+        bool, typer.Option("--set-level", help="Make subjects that have versions FULL_TRANSITIVE, too.")
+    ] = False,
     config: Annotated[Path | None, typer.Option("--config", help="Settings file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Register every schema that is new, after checking it against every registered version; nothing if one fails.
 
+    A subject without versions is made FULL_TRANSITIVE first. Of one that has some the level stays, without --set-level.
+
     Example: footfall schemas register --registry http://127.0.0.1:8080/apis/ccompat/v7 --dry-run
     """
-    from flows.broker import STOPS, register_schemas
+    from flows.broker import STOPS, register_schemas, subject_said
 
     try:
-        answer, fine = register_schemas(config, url=registry, prefix=prefix, dry_run=dry_run, say=_say)
+        answer, fine = register_schemas(
+            config, url=registry, prefix=prefix, dry_run=dry_run, set_level=set_level, say=_say
+        )
     except STOPS as stopped:
         _say(str(stopped))
         raise typer.Exit(1) from stopped
@@ -350,10 +377,15 @@ def schemas_register(
         _json(answer)
     else:
         for row in answer["subjects"]:
-            _say(f"{row['subject']}: {row['action']}, version {row['version'] or '-'}, id {row['id'] or '-'}")
-        done = "would be registered" if dry_run else "registered"
+            _say(subject_said(row))
+        would = "would be " * dry_run
         new = sum(row["action"] == "register" for row in answer["subjects"])
-        _say(f"{new} {done}, {len(answer['subjects']) - new} known" if fine else "nothing was registered")
+        levels = sum(row["becomes"] != row["level"] for row in answer["subjects"])
+        _say(
+            f"{new} {would}registered, {len(answer['subjects']) - new} known, {levels} levels {would}set"
+            if fine
+            else "nothing was registered, every level is as it was"
+        )
     if not fine:
         raise typer.Exit(1)
 
@@ -506,6 +538,15 @@ def export(
         _err().print(f"{out / topic}.jsonl: {rows:,} rows")
 
 
+def _refuses(error: Exception) -> bool:
+    """Whether it is wrong use; whoever is refused nothing need not load what refuses."""
+    from operators.rules.faults import RulesRefused
+    from operators.venues.venue import VenueFault
+    from schemas.pseudonym import BadIdentifier
+
+    return isinstance(error, (WrongUse, BadIdentifier, VenueFault, RulesRefused))
+
+
 def main() -> None:
     """Run the command line with exit codes that mean something."""
     try:
@@ -513,12 +554,7 @@ def main() -> None:
             sys.exit(_run(sys.argv[2:]))
         app()
     except Exception as refused:
-        # here: whoever is refused nothing need not load what refuses
-        from operators.rules.faults import RulesRefused
-        from operators.venues.venue import VenueFault
-        from schemas.pseudonym import BadIdentifier
-
-        if not isinstance(refused, (WrongUse, BadIdentifier, VenueFault, RulesRefused)):
+        if not _refuses(refused):
             raise
         _err().print(str(refused), soft_wrap=True, markup=False)
         sys.exit(2)

@@ -61,6 +61,10 @@ class Deployment:
     complete: bool = True
     live: bool = False
     schemas: Mapping[int, tuple[str, Any]] = field(default_factory=dict)
+    dealt: int | None = None
+    doors: list[Admit] = field(default_factory=list)
+    """Every core made, for the metrics; so are these."""
+    deciders: list[Decide] = field(default_factory=list)
 
     @classmethod
     def load(
@@ -117,9 +121,9 @@ class Deployment:
             live=live,
         )
 
-    def heard_from(self, schemas: Mapping[int, tuple[str, Any]]) -> "Deployment":
-        """The same, reading framed values by these writers' schemas."""
-        return replace(self, schemas=schemas)
+    def heard_from(self, schemas: Mapping[int, tuple[str, Any]], dealt: int | None = None) -> "Deployment":
+        """The same, reading framed values by these writers' schemas; `dealt` as in `DecodeRule`."""
+        return replace(self, schemas=schemas, dealt=dealt)
 
     @property
     def token(self) -> Tokens:
@@ -143,6 +147,7 @@ class Deployment:
             unwrapped=opener(own),
             new_key=lambda: os.urandom(KEY_BYTES),
             schemas=self.schemas,
+            dealt=self.dealt,
         )
         return Decode(rule, tables)
 
@@ -156,7 +161,8 @@ class Deployment:
             reorders={tech: found["reorder_us"] for tech, found in overrides.items() if "reorder_us" in found},
             longest_gap_us=max(found.get("gap_us", 0) for found in overrides.values()),
         )
-        return Admit(rule, Places(self.venue), tables)
+        self.doors.append(Admit(rule, Places(self.venue), tables))
+        return self.doors[-1]
 
     @property
     def _overrides(self) -> dict[str, dict[str, Any]]:
@@ -211,6 +217,7 @@ class Deployment:
             versions=versions,
         )
         decide = Decide(self.rules, people, segments.of, scores.score, self.venue, rule, tables)
+        self.deciders.append(decide)
         return PersonStep(people, segments, scores, decide)
 
     def gather(self, tables: Tables) -> Gather:

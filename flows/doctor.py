@@ -7,8 +7,8 @@ from pathlib import Path
 from flows import doctor_home, doctor_reach, ports
 from flows.deployment import Deployment
 from flows.findings import Finding, Look, Told, looked, sick
-from flows.run import Start, refused
 from flows.settings import Settings, load
+from flows.start import Start, refused
 
 _SCARCE, _TIGHT = 0.10, 0.20
 
@@ -25,17 +25,18 @@ def doctor(named: str | None, config: Path, *, insecure: bool = False) -> list[F
 def _looks(settings: Settings, named: str | None, config: Path, *, insecure: bool) -> Iterator[Look]:
     base, path = config.parent, config.parent / settings.state.dir
     flow = named or doctor_home.lives(path)
-    start = doctor_home.started(path, flow, config, insecure=insecure)
+    start = doctor_home.started(doctor_home.parts(path)[0], flow, config, insecure=insecure)
     yield "key", lambda: _key(settings, base)
     yield "settings", lambda: _settings(start)
     yield "shop", lambda: _shop(start)
     yield "disk", lambda: _disk(path)
-    yield from doctor_home.looks(settings, path, flow, config)
+    yield from doctor_home.looks(settings, path, flow, config, insecure=insecure)
     yield from doctor_reach.looks(settings, base, flow, config, insecure=insecure)
 
 
 def _key(settings: Settings, base: Path) -> str:
     _, version, _ = ports.key_of(settings, base, required=True)
+    ports.key_kept(settings, base)
     return f"the pseudonym key is there, version {version}"
 
 

@@ -1,5 +1,6 @@
 """The doctor on a state directory: whose it is, whether a start would take it, and what its processes say of themselves."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -8,11 +9,13 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows import ports
+from flows.deployment import EXAMPLE, Deployment
 from flows.findings import Look, sick, unseen
-from flows.health import bound
+from flows.health import listening
 from flows.replay import FLOWS
-from flows.run import Start, listen_of
 from flows.settings import SHARING, Settings
+from flows.start import Start, listen_of
+from flows.tables import declared
 from operators.state.home import agreed, examined, has_state, mark_of
 from operators.state.lock import holder
 from operators.state.store import StateFault
@@ -64,22 +67,22 @@ def lives(path: Path) -> str:
     return found if found in FLOWS else "store"
 
 
-def started(path: Path, flow: str, config: Path, *, insecure: bool) -> Start:
+def started(part: Part, flow: str, config: Path, *, insecure: bool) -> Start:
     """The start that this directory was made by."""
-    part = parts(path)[0]
     return Start(flow=flow, config=config, processes=part.processes, process=part.process, insecure=insecure)
 
 
-def looks(settings: Settings, path: Path, flow: str, config: Path) -> Iterator[Look]:
+def looks(settings: Settings, path: Path, flow: str, config: Path, *, insecure: bool) -> Iterator[Look]:
     """Everything about the directory and its processes."""
     shards = ports.shards_of(settings, flow)
-    restart = f"begin anew, which keeps the old directory aside: footfall run {flow} --config {config} --from-scratch"
     for part in parts(path):
-        yield f"owner{part.name}", lambda part=part: _owner(part, flow, shards, restart)  # type: ignore[misc]
+        again = started(part, flow, config, insecure=insecure).again("--from-scratch")
+        restart = f"begin anew, which keeps the old directory aside: {again}"
+        yield f"owner{part.name}", lambda part=part, restart=restart: _owner(part, flow, shards, restart)  # type: ignore[misc]
         homes = [part.path] if part.process is not None else _of_processes(part.path) or [part.path]
         for home in homes:
             name = "state" if home == path else f"state of {home.name}"
-            yield name, lambda home=home, part=part: _state(home, part, flow, shards, restart)  # type: ignore[misc]
+            yield name, lambda home=home, part=part, restart=restart: _state(home, part, flow, shards, restart)  # type: ignore[misc]
         yield f"page{part.name}", lambda part=part: _pages(part, settings, shared=shards > 1)  # type: ignore[misc]
 
 
@@ -87,7 +90,7 @@ def _owner(part: Part, flow: str, shards: int, restart: str) -> str:
     if not part.path.exists():
         return f"{part.path} does not exist yet: the first start makes it"
     try:
-        marked = agreed(part.path, flow, processes=part.processes, shards=shards)
+        marked = agreed(part.path, flow, processes=part.processes, shards=shards) is not None
     except StateFault as fault:
         raise sick(
             str(fault), f"set that back; or name another dir in [state]; or look at that flow; or {restart}"
@@ -106,7 +109,9 @@ def _state(path: Path, part: Part, flow: str, shards: int, restart: str) -> str:
     try:
         if path != part.path:
             agreed(path, flow, processes=part.processes, shards=shards)
-        found = examined(path, ports.chains(flow, shards), ports.end_ids(flow))
+        example = Deployment.load(EXAMPLE, None, complete=False)  # every deployment has the same tables
+        reads = declared(example, flow, shards)
+        found = examined(path, ports.chains(flow, shards), ports.end_ids(flow), reads)
     except Exception as error:
         raise sick(str(error), f"bring state and recovery store back from one backup; or {restart}") from error
     if not found.tokens:
@@ -126,7 +131,7 @@ def _pages(part: Part, settings: Settings, *, shared: bool) -> str:
     addresses = [listen_of(settings, number, supervised=part.process is None) for number in numbers]
     if not runs:
         for one in addresses:
-            bound(one).server_close()
+            listening(one).server_close()
         return f"free to listen on: {', '.join(addresses)}"
     if addresses[0].endswith(":0"):
         raise unseen("the flow runs, and listens on a port that it chose itself")
@@ -149,8 +154,9 @@ def _told(listen: str) -> str | None:
     if page is None or ready is None or "footfall_epoch_age_seconds" not in page[1]:
         return None
     behind, age, epochs = _figures(page[1])
+    behind_said = "how far behind is not known" if math.isnan(behind) else f"{behind:.0f} rows behind"
     durable = f"the last durable epoch is {age:.1f} s old" if epochs else "no epoch is durable yet"
-    return f"{'ready' if ready[0] == 200 else 'not ready'}, {behind:.0f} rows behind, {durable}"
+    return f"{'ready' if ready[0] == 200 else 'not ready'}, {behind_said}, {durable}"
 
 
 def _asked(listen: str, path: str) -> tuple[int, str] | None:

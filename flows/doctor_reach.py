@@ -7,9 +7,10 @@ from pathlib import Path
 from flows import ports
 from flows.findings import Look, Told, sick, unseen
 from flows.joining import lacks, wanted_topics
+from flows.remedies import topics_made
 from flows.replay import FLOWS
 from flows.settings import Settings
-from operators.connectors import rights, subjects, topics
+from operators.connectors import copies, rights, subjects, topics
 from operators.connectors.access import Admin
 from operators.connectors.outputs import FENCED, writers
 from operators.connectors.reading import group_of
@@ -43,24 +44,23 @@ def looks(settings: Settings, base: Path, flow: str, config: Path, *, insecure: 
 
     down: list[str] = []
     yield "broker", broker
-    yield "topics", lambda: _topics(up(), settings, flow, config)
+    yield "topics", lambda: _topics(up(), settings, flow, config, insecure=insecure)
     yield "rights", lambda: _rights(up(), settings, flow)
     yield "registry", lambda: _registry(settings, base, flow, config)
     yield "clock", lambda: _clock(settings, base)
 
 
-def _topics(admin: Admin, settings: Settings, flow: str, config: Path) -> str:
-    planned = topics.plan(admin, wanted_topics(settings, flow), admin.access.bootstrap)
-    if lacking := lacks(planned, str(config)):
-        raise sick(lacking, f"footfall topics create --config {config} --apply; what differs is yours to decide")
+def _topics(admin: Admin, settings: Settings, flow: str, config: Path, *, insecure: bool) -> str:
+    wanted = wanted_topics(settings, flow)
+    outputs = {settings.topics.prefix + topic for topic in FLOWS[flow].writes}
+    planned = topics.plan(admin, wanted, admin.access.bootstrap, outputs)
+    if lacking := lacks(planned, str(config), insecure=insecure):
+        raise sick(lacking, f"{topics_made(config, insecure=insecure)}; what differs is yours to decide")
     told = f"{len(planned.there)} topics as they should be, and ours to read and write"
     if untold := sorted(name for name, found in planned.found.items() if not found.told):
         told += f"; not looked at: rights on {', '.join(untold)}, of which the broker says nothing"
-    outputs = {settings.topics.prefix + topic for topic in FLOWS[flow].writes}
-    if doubts := topics.doubts(planned, outputs, topics.brokers(admin)):
-        raise Told(
-            "warn", f"{told}; {'; '.join(doubts)}", "yours to decide: kafka-configs.sh, kafka-reassign-partitions.sh"
-        )
+    if warnings := [*planned.warnings, *copies.scarce(planned, copies.copies(admin, wanted))]:
+        raise Told("warn", f"{told}; {'; '.join(warnings)}")
     return told
 
 

@@ -26,6 +26,7 @@ from operators.connectors.registry import Registry
 from operators.connectors.senders import Outgoing, Sender, Undelivered
 from schemas.codec import encode
 from schemas.keys import key_of, partition_of
+from schemas.pseudonym import BadIdentifier, Tokens, subject_tokens, tokens
 from schemas.rows import BadShape, hints, reader
 from schemas.topics import TOPICS
 from schemas.types import AnyRecord, Avro
@@ -75,6 +76,15 @@ class Moved:
         return msgspec.structs.replace(record, **moved)
 
 
+def _tokened(record: AnyRecord, subject: Tokens) -> AnyRecord:
+    """A record with its subject's token, by which a gateway keys it; a spoilt one is said as it is."""
+    raw = getattr(record, "subject_id", None)
+    try:
+        return record if raw is None else msgspec.structs.replace(record, subject_id=subject(raw))
+    except BadIdentifier:
+        return record
+
+
 def feed(config: Path, *, seed: int, seconds: float | None, insecure: bool, say: Callable[[str], None]) -> Counter[str]:
     """Say what the shop says until the time is over; answers how much on each topic.
 
@@ -89,9 +99,11 @@ def feed(config: Path, *, seed: int, seconds: float | None, insecure: bool, say:
     registry = Registry(ports.registry(settings, base))
     registry.wait(limit_s, say)
     schema_ids = subjects.ids(registry, FED, prefix)
-    sender = Sender(access.config(), acked=lambda *_: None, limit_s=limit_s, largest=1 << 20)
+    sender = Sender(access.config(), acked=lambda *_: None, limit_s=limit_s, limits=[1 << 20])
     shop, said, began = LiveShop(seed), Counter[str](), monotonic()
     moved = Moved(wall() - shop.start)
+    pseudonym, version, _ = ports.key_of(settings, base, required=False)
+    subject = subject_tokens(tokens(pseudonym, version))
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # the first process of a container is not ended by them unheard
         signal.signal(number, lambda *_: stop.set())
@@ -104,6 +116,7 @@ def feed(config: Path, *, seed: int, seconds: float | None, insecure: bool, say:
             except BadShape:
                 said["spoilt"] += 1
                 continue
+            record = _tokened(record, subject)
             key = key_of(topic, record)
             value = encode(schema_ids[topic], record)
             sender.send(Outgoing(prefix + topic, partition_of(key, partitions), key.encode(), value, []))
@@ -131,6 +144,8 @@ def _command(
         raise typer.Exit(2) from refused
     except (*STOPS, subjects.NotRegistered, Undelivered) as stopped:
         say(str(stopped))
+        if isinstance(stopped, subjects.NotRegistered):
+            say(f"to register them: footfall schemas register --config {config}")
         raise typer.Exit(1) from stopped
     for topic, count in sorted(said.items()):
         say(f"{topic}: {count:,}")

@@ -57,8 +57,12 @@ def looked(looks: Iterable[Look]) -> Iterator[Finding]:
             found = Finding(what, "WRONG", str(refused), "correct the settings file")
         except Exception as error:  # whatever it is, it is a finding, not the end of the doctor
             found = Finding(what, "WRONG", f"{error}" or type(error).__name__, _remedy_of(error))
-        if not found.well and reasons.setdefault(found.about, what) != what:
-            found = Finding(what, "open", f"not looked at: see {reasons[found.about]}")
+        if not found.well:
+            first = next((first for reason, first in reasons.items() if found.about.endswith(reason)), None)
+            if first is not None:
+                found = Finding(what, "open", f"not looked at: see {first}")
+            else:
+                reasons[found.about] = what
         yield found
 
 

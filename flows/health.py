@@ -2,31 +2,34 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from flows.settings import WrongUse
 from operators.connectors.clock import monotonic, wall
 from operators.connectors.merge import STEP
 from operators.pulse import Pulse
-from schemas.derived import Command, Decision, DwellReached, Score
+from schemas.derived import Command, Decision, DwellReached, Outcome, Score, Visit
 from schemas.items import Batch, Event, Tally, Tick, Watermark
 from schemas.operations import DeadLetter
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # one series more for each, and nobody asks for it
 _SECONDS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SHARES = tuple(tenth / 10 for tenth in range(1, 11))
-Lag = Callable[[], Mapping[tuple[str, int], int]]
-"""Messages behind the end by topic and partition."""
-Age = Callable[[], Mapping[tuple[str, int], float]]
-"""Seconds since the next row was appended, by topic and partition."""
-Counts = Callable[[], Mapping[tuple[str, str], int]]
-"""What the sink counted so far, by what and topic."""
-_GUARDED = {"suppressed": "actions_deduplicated", "orphaned": "actions_orphaned", "refused": "records_refused"}
 
 
 class Meters:
@@ -40,6 +43,7 @@ class Meters:
         self._dead = self._counter("dead_letters", "Messages refused", "stage", "reason")
         self._decisions = self._counter("decisions", "Candidates decided on", "campaign", "outcome")
         self._suppressed = self._counter("suppressed", "Candidates held back", "reason")
+        self._refusals = self._counter("consent_refusals", "What a consent forbade, by where that was seen", "gate")
         self._actions = self._counter("actions", "Actions commanded", "campaign", "channel")
         self._starts = self._counter("starts", "Starts of this deployment by their cause", "cause")
         self._stage = self._histogram("stage_seconds", "Time in a stage, a micro-batch", "stage")
@@ -60,15 +64,6 @@ class Meters:
         self._dirty = self._gauge("epoch_dirty_keys", "Keys that the last epoch changed")
         self._rolled = self._counter("state_rollbacks", "Commits walked back at the start")
         self.resumed = 0.0
-        self._lag_of: Lag = dict
-        self._age_of: Age = dict
-        self._counts_of: Counts = dict
-        self._guarded = {
-            what: self._gauge(f"{name}_total", "Outputs found on their topics, not said again, not writable", "topic")
-            for what, name in _GUARDED.items()
-        }
-        self._lag = self._gauge("input_lag_events", "Messages behind the end", "topic")
-        self._age = self._gauge("input_lag_seconds", "Since the oldest row that is held back was appended", "topic")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"footfall_{name}", meaning, labels, registry=self.registry)
@@ -85,10 +80,11 @@ class Meters:
             self._starts.labels(cause).inc(count)
         self._rolled.inc(rolled_back)
 
-    def watch(self, *, dirty: Callable[[], int], lag: Lag = dict, age: Age = dict, counts: Counts = dict) -> None:
+    def watch(self, dirty: Callable[[], int], looked_up: Iterable[Collector]) -> None:
         """Where the figures come from that are asked for at each scrape."""
         self._dirty.set_function(dirty)
-        self._lag_of, self._age_of, self._counts_of = lag, age, counts
+        for one in looked_up:
+            self.registry.register(one)
 
     def opened(self, seconds: float) -> None:
         """The first batch came out, so long after the start of the process."""
@@ -116,6 +112,10 @@ class Meters:
                     self._wait.observe(max(0, item.clock - record.reached_at) / 1e6)  # type: ignore[union-attr]
                 elif isinstance(record, Score):
                     self._score.observe(record.score)
+                elif isinstance(record, Visit) and record.exit_reason == "WITHDRAWN":
+                    self._refusals.labels("collect").inc()
+                elif isinstance(record, Outcome) and record.reason.startswith("CONSENT_"):
+                    self._refusals.labels("dispatch").inc()
             elif kind is Tick:
                 self._stepped(item.clock)  # type: ignore[union-attr]
             elif kind is Watermark and "dwell" in batch.stamps:
@@ -124,19 +124,6 @@ class Meters:
 
     def page(self) -> bytes:
         """All metrics as text."""
-        behind: dict[str, int] = {}
-        for (topic, _), count in self._lag_of().items():
-            behind[topic] = behind.get(topic, 0) + count
-        for topic, count in behind.items():
-            self._lag.labels(topic).set(count)
-        ages: dict[str, float] = {}
-        for (topic, _), seconds in self._age_of().items():
-            ages[topic] = max(ages.get(topic, 0.0), seconds)
-        for topic, seconds in ages.items():
-            self._age.labels(topic).set(seconds)
-        for (what, topic), count in self._counts_of().items():
-            if what in self._guarded:
-                self._guarded[what].labels(topic).set(count)
         return generate_latest(self.registry)
 
     def _tally(self, tally: Tally) -> None:
@@ -153,6 +140,8 @@ class Meters:
             self._decisions.labels(one.campaign_id, one.verdict if fired else one.reason).inc()
             if not fired:
                 self._suppressed.labels(one.reason).inc()
+                if one.reason.startswith("CONSENT_"):
+                    self._refusals.labels("decide").inc()
 
     def _stepped(self, clock: int) -> None:
         """Timers ran up to a step of the clock; of one that was left out, they waited since it was due."""
@@ -180,20 +169,6 @@ class Meters:
                 self._publish.observe(max(0, now - stamps.get("person", now)) / 1e6)
 
 
-def bound(listen: str, handler: type[BaseHTTPRequestHandler] = BaseHTTPRequestHandler) -> ThreadingHTTPServer:
-    """A server that has an address and does not serve yet.
-
-    Raises:
-        WrongUse: the address is not to be had.
-    """
-    host, _, port = listen.rpartition(":")
-    try:
-        return ThreadingHTTPServer((host.strip("[]"), int(port)), handler)
-    except (OSError, OverflowError) as error:  # overflow: no port has that number
-        why = getattr(error, "strerror", None) or error
-        raise WrongUse(f"listen in [metrics] must be a free address of this machine; {listen}: {why}") from error
-
-
 class Server:
     """`/startup`, `/ready`, `/live` and `/metrics`, from threads that end with the process.
 
@@ -206,7 +181,7 @@ class Server:
     """
 
     def __init__(self, listen: str, meters: Meters) -> None:
-        self._server = bound(listen, _handler(meters))
+        self._server = listening(listen, _handler(meters))
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         Thread(target=self._server.serve_forever, name="health", daemon=True).start()
@@ -215,6 +190,27 @@ class Server:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Listener(ThreadingHTTPServer):
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+
+def listening(listen: str, handler: type[BaseHTTPRequestHandler] = BaseHTTPRequestHandler) -> ThreadingHTTPServer:
+    """Take an address, host:port.
+
+    Raises:
+        WrongUse: it cannot be listened on.
+    """
+    host, _, port = listen.rpartition(":")
+    try:
+        return _Listener((host.strip("[]"), int(port)), handler)
+    except OSError as error:
+        raise WrongUse(
+            f"listen in [metrics] must be a free address of this machine; {listen}: {error.strerror}"
+        ) from error
 
 
 def _handler(meters: Meters) -> type[BaseHTTPRequestHandler]:

@@ -1,27 +1,31 @@
 """Joining a live flow to its broker and registry: wait for them, check what they hold, make source and sink."""
 
-import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from flows import ports
+from flows.carried import Carried, Reach
 from flows.causes import Log
 from flows.deployment import Deployment
+from flows.remedies import topics_made
 from flows.replay import FLOWS
-from flows.run import Drained, Joined, Start
-from flows.settings import Settings
+from flows.run import Drained, Join, Joined
+from flows.settings import Settings, WrongUse
+from flows.start import Start
 from operators.connectors import rights, subjects, topics
-from operators.connectors.access import Admin, BrokerAway
+from operators.connectors.access import Access, Admin, BrokerAway
 from operators.connectors.clock import monotonic
+from operators.connectors.dealing import process_of
 from operators.connectors.outputs import Outputs
 from operators.connectors.reading import SourceRule
-from operators.connectors.registry import Registry, RegistryAway
+from operators.connectors.registry import Registry, RegistryAccess, RegistryAway
 from operators.connectors.returns import Returns
 from operators.connectors.sink import GuardedSink
 from operators.connectors.source import KafkaSource, losses
-from operators.connectors.writers import Schemas
+from operators.connectors.writers import LookupsSpent, Schemas
 from operators.pulse import Pulse
-from schemas.items import Heard
+from schemas.items import Heard, Item
 from schemas.sealing import deployment_key, sealer
 from schemas.topics import REFERENCE, TOPICS
 
@@ -30,6 +34,7 @@ _SHARED_S = 0.001
 """A process that waits longer for its broker keeps what others have for it waiting, too."""
 _CALL_S = 2.0
 """A look-up in the midst of a flow holds it up: short."""
+_AGAIN_S = 0.25
 
 
 class NotPrepared(Exception):
@@ -76,8 +81,43 @@ def awaited(wait: Callable[[float, Callable[[str], None]], None], limit_s: float
             return
 
 
-def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joined:
-    """Join a flow to the broker and the registry of its settings.
+def kafka(start: Start, settings: Settings) -> Join:
+    """How to join a flow to the broker and the registry of its settings; neither is asked anything yet.
+
+    Raises:
+        WrongUse: with what to change.
+    """
+    _known(start, settings.topics.prefix)
+    try:
+        access = ports.broker(settings, start.base, insecure=start.insecure)
+        reached = ports.registry(settings, start.base)
+    except WrongUse as error:
+        raise WrongUse(f"{start.config}: {error}") from error
+    return partial(_joined, start, access, reached)
+
+
+def _known(start: Start, prefix: str) -> None:
+    """Refuse to write off rows of a topic that the flow has nothing to do with."""
+    own = {*live_topics(start.flow), *FLOWS[start.flow].writes}
+    for named in start.accept_loss:
+        topic, _, number = named.rpartition(":")
+        if topic in own:
+            continue
+        near = topic.removeprefix(prefix)
+        if near not in own:
+            from rapidfuzz import process  # here: who names the right ones needs it nowhere
+
+            near = process.extractOne(topic, sorted(own))[0]
+        raise WrongUse(
+            f"--accept-loss must name a topic that {start.flow} reads or writes, without prefix; got {topic}. Did you"
+            f" mean {near}:{number}?"
+        )
+
+
+def _joined(
+    start: Start, access: Access, reached: RegistryAccess, deployment: Deployment, pulse: Pulse, log: Log
+) -> Joined:
+    """Join a flow to its broker and registry.
 
     Raises:
         BrokerAway, RegistryAway: not there within `[kafka] wait`.
@@ -85,15 +125,13 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
     """
     settings, flow = deployment.settings, FLOWS[start.flow]
     prefix, limit_s = settings.topics.prefix, settings.kafka.wait.us / 1e6
-    access = ports.broker(settings, start.base, insecure=start.insecure)
     admin = Admin(access)
     awaited(admin.wait, limit_s, pulse, log)
-    reached = ports.registry(settings, start.base)
     awaited(Registry(reached, call_s=_CALL_S, retries=0).wait, limit_s, pulse, log)
     reads = live_topics(start.flow)
     planned = topics.plan(admin, wanted_topics(settings, start.flow), access.bootstrap)
     pulse.beat()
-    if lacking := lacks(planned, str(start.config)):
+    if lacking := lacks(planned, str(start.config), insecure=start.insecure):
         raise NotPrepared(lacking)
     registry = Registry(reached)
     schema_ids = subjects.ids(registry, sorted(flow.writes), prefix)
@@ -104,6 +142,9 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
     count, own = start.processes, start.process or 0
     shards = ports.shards_of(settings, start.flow)
     lanes = settings.engine.lanes if shards == 1 else shards
+    joined = {
+        topic: settings.topics.partitions for topic in {*reads, *flow.writes} if TOPICS[topic].key in topics.JOINED
+    }
     block_s = settings.engine.max_block.us / 1e6
     source = KafkaSource(
         SourceRule(
@@ -114,80 +155,91 @@ def kafka(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joine
             prefix=prefix,
             lanes=lanes,
             site_id=deployment.site_id,
-            own=None if count == 1 else tuple(range(own, lanes, count)),
+            own=None if count == 1 else tuple(lane for lane in range(lanes) if process_of(lane, lanes, count) == own),
             keyed=shards > 1,
             start=settings.start,
-            together=frozenset(topic for topic in reads if TOPICS[topic].key == "S"),
+            processes=count if shards == 1 else 1,
+            dealt=joined,
+            together=frozenset() if shards == 1 else frozenset(topic for topic in reads if TOPICS[topic].key == "S"),
             accept_loss=losses(list(start.accept_loss)),
             max_block_s=block_s if shards == 1 else min(block_s, _SHARED_S),
             wait_s=limit_s,
         ),
         stop=pulse.stop,
         say=lambda text: log.warning("source", about=text),
+        prepare=lambda items: resolved(items, schemas, pulse, log),
     )
+    reach = Reach(source.counters, pulse.beat)
     sink = GuardedSink(
         Outputs(
             kafka=access.config(),
             flow=start.flow,
             schema_ids=schema_ids,
             sealed=sealer(deployment_key(deployment.key)),
+            site_id=deployment.site_id,
             prefix=prefix,
             lanes=count if shards == 1 else shards,
             mine=(own,) if shards == 1 else tuple(range(own, shards, count)),
+            source_lanes=lanes if shards == 1 else None,
+            dealt=joined,
             start_s=limit_s,
             accept_loss=frozenset(start.accept_loss),
-            beat=pulse.beat,
+            beat=reach.waits,
         )
     )
     return Joined(
-        deployment=deployment.heard_from(schemas),
+        deployment=deployment.heard_from(schemas, settings.topics.partitions if count > 1 and shards == 1 else None),
         source=source,
         sink=sink,
-        lag=lambda: dict(source.counters.lag),
-        age=lambda: dict(source.counters.age),
-        counts=lambda: _counted(sink),
+        looked_up=(Carried(source.counters, reach, lambda: _counted(sink)),),
         answered=lambda: schemas.answered,
         unknown=lambda: schemas.unknown,
-        prepare=lambda found: _resolved(found, schemas, pulse, log),
         returns=None if shards == 1 else Returns(tuple(range(own, shards, count)), stop=pulse.stop),
         outlets=sink.outlets,
     )
 
 
-def lacks(planned: topics.Plan, config: str) -> str:
-    """What stands between a flow and its topics, in words; empty when nothing does."""
-    told = [str(one) for one in planned.differs]
+def lacks(planned: topics.Plan, config: str, *, insecure: bool = False) -> str:
+    """What stands between a flow and its topics, in words; empty when nothing does.
+
+    Of a topic that has grown source and sink judge, who know their state.
+    """
+    told = [str(one) for one in planned.differs if not one.grown]
     if planned.missing:
         names = ", ".join(one.name for one in planned.missing)
-        told.append(f"missing topics: {names}; run  footfall topics create --config {config} --apply")
+        told.append(f"missing topics: {names}; run  {topics_made(config, insecure=insecure)}")
     return "; ".join(told)
 
 
 def _counted(sink: GuardedSink) -> dict[tuple[str, str], int]:
-    """What the guards of all lanes counted, by what and topic."""
-    found: dict[tuple[str, str], int] = {}
-    for lane in sink.lanes.values():
-        for name, count in lane.guard.counts.items():
-            found[name] = found.get(name, 0) + count
+    """What became of the outputs of all lanes, by outcome and topic."""
+    found: Counter[tuple[str, str]] = Counter()
+    for lane in list(sink.lanes.values()):
+        for (outcome, topic), count in dict(lane.guard.counts).items():
+            found["deduplicated" if outcome == "suppressed" else outcome, topic] += count
+        for topic, count in dict(lane.written).items():
+            found["written", topic] += count
+        for topic, count in dict(lane.written_anew).items():
+            found["written_anew", topic] += count
     return found
 
 
-def _resolved(found: list[Any], schemas: Schemas, pulse: Pulse, log: Log) -> None:
-    """Wait until the writers' schemas of a batch are known: a registry that is away stops nothing for good."""
-    values = [
-        item.value for _, batch in found for item in batch.items if isinstance(item, Heard) and item.form == "wire"
-    ]
+def resolved(items: list[Item], schemas: Schemas, pulse: Pulse, log: Log) -> bool:
+    """Wait until the writers' schemas of what was heard are known: a registry that is away stops nothing for good.
+
+    False where a drain was asked for meanwhile.
+    """
+    values = [item.value for item in items if isinstance(item, Heard) and item.form == "wire"]
     said = False
     while True:
         try:
             schemas.resolve(values)
-        except RegistryAway as away:
-            if pulse.stop.is_set():
-                raise
+        except (RegistryAway, LookupsSpent) as wait:
             if not said:
-                log.warning("waiting", cause=str(away))
+                log.warning("waiting", cause=str(wait))
                 said = True
             pulse.beat()
-            time.sleep(0.25)
+            if pulse.stop.wait(_AGAIN_S):
+                return False
         else:
-            return
+            return True

@@ -11,13 +11,13 @@ from bytewax.outputs import Sink
 
 from flows.settings import Settings, WrongUse
 from operators.connectors.clock import wall
+from operators.state.aside import set_aside as moved_aside
 from operators.state.epochs import EpochStore
-from operators.state.home import Chain, Home
-from operators.state.lock import Lock
+from operators.state.home import Chain, Home, Key, mark_of, same_key
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import Store
-from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION
+from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION, fingerprint
 from schemas.shards import ALONE, SHARDS
 
 if TYPE_CHECKING:  # a replay or a demo needs no broker, and starts the sooner without its client
@@ -78,7 +78,10 @@ class Ports:
 
 
 def key_of(settings: Settings, base: Path, *, required: bool) -> tuple[bytes, int, bool]:
-    """Pseudonym key, its version, and whether it is the published example."""
+    """Pseudonym key, its version, and whether it is the published example.
+
+    Where a key is `required`, by a flow that runs, its file must be closed to others, as that of any secret.
+    """
     named = settings.pseudonym.key_file
     if named is None:
         if required:
@@ -86,7 +89,7 @@ def key_of(settings: Settings, base: Path, *, required: bool) -> tuple[bytes, in
         return EXAMPLE_KEY, EXAMPLE_VERSION, True
     path = base / named
     try:
-        key = path.read_bytes().rstrip(b"\r\n")
+        key = (_closed(path) if required else path).read_bytes().rstrip(b"\r\n")
     except OSError as error:
         raise WrongUse(f"{path}: the pseudonym key must be readable; {error.strerror}") from error
     if not 0 < len(key) <= 64:
@@ -101,15 +104,17 @@ def broker(settings: Settings, base: Path, *, bootstrap: str | None = None, inse
     kafka = settings.kafka
     named = bootstrap or kafka.bootstrap
     if named is None:
-        raise WrongUse("bootstrap in [kafka] must name a broker, or --bootstrap must")
+        raise WrongUse("bootstrap in [kafka] must name a broker, host:port")
+    key_file = _file(base, kafka.key_file)
     access = Access(
         bootstrap=named,
         profile=kafka.profile,
+        mechanism=kafka.mechanism,
         ca_file=_file(base, kafka.ca_file),
         username=kafka.username,
         password=_secret(base, kafka.password_file),
         certificate_file=_file(base, kafka.certificate_file),
-        key_file=_file(base, kafka.key_file),
+        key_file=key_file and _closed(key_file),
         key_password=_secret(base, kafka.key_password_file),
         token_url=kafka.token_url,
         client_id=kafka.client_id,
@@ -129,7 +134,7 @@ def registry(settings: Settings, base: Path, *, url: str | None = None) -> "Regi
 
     named = url or settings.registry.url
     if named is None:
-        raise WrongUse("url in [registry] must name a schema registry, or --registry must")
+        raise WrongUse("url in [registry] must name a schema registry")
     return RegistryAccess(
         url=named,
         ca_file=_file(base, settings.registry.ca_file),
@@ -147,15 +152,23 @@ def _file(base: Path, name: str | None) -> Path | None:
     return path
 
 
+def _closed(path: Path) -> Path:
+    """The file of a secret, which others must not be able to read.
+
+    Its group may: a pod is given a mounted Secret through the group of its volume.
+    """
+    if path.stat().st_mode & 0o007:
+        raise WrongUse(f"{path}: a secret must not be open to everybody; chmod 0400 {path}")
+    return path
+
+
 def _secret(base: Path, name: str | None) -> str | None:
-    """A secret from its file, which others must not be able to read."""
+    """A secret from its file."""
     path = _file(base, name)
     if path is None:
         return None
-    if path.stat().st_mode & 0o007:
-        raise WrongUse(f"{path}: a secret must not be open to everybody; chmod 0400 {path}")
     try:
-        return path.read_text().rstrip("\r\n")
+        return _closed(path).read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUse(f"{path}: a secret must be readable text; {type(error).__name__}") from error
 
@@ -196,34 +209,46 @@ def state_figures() -> dict[str, tuple[int, int]]:
     return RocksShard.measured()
 
 
-def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, process: int | None = None) -> Home:
-    """Take the state directory of a flow, or that of one of its processes, which notes of how many it is one.
+def place_of(settings: Settings, base: Path, flow: str, process: int | None) -> Path:
+    """The state directory of a flow, or that of one of its processes, each with a state of its own.
 
     Processes that share their shards share one directory: it does not matter how many they are.
     """
     path = base / settings.state.dir
-    shards = shards_of(settings, flow)
-    if shards > 1:
-        return Home(path, flow, shards=shards)
-    if process is not None:
-        return Home(path / f"process-{process:02}", flow, processes=processes)
-    return Home(path, flow, processes=processes)
+    return path if process is None or shards_of(settings, flow) > 1 else path / f"process-{process:02}"
 
 
-def set_aside(settings: Settings, base: Path) -> Path | None:
-    """Move a state directory out of the way, for a start from scratch; None when there was none.
+def key_kept(settings: Settings, base: Path) -> None:
+    """Compare the pseudonym key with the one that the state directory was begun under.
 
     Raises:
-        StateHeld: a process lives in it.
+        ChangedShape: it is another.
     """
     path = base / settings.state.dir
-    if not path.exists():
-        return None
-    lock = Lock(path)
-    try:
-        stamp = datetime.fromtimestamp(wall() / 1e6, UTC).strftime("%Y%m%dT%H%M%SZ")
-        aside = path.with_name(f"{path.name}.before-{stamp}")
-        path.rename(aside)
-    finally:
-        lock.release()
-    return aside
+    for one in (path, *sorted(path.glob("process-*"))):
+        same_key(one, mark_of(one) or {}, _known_by(settings, base))
+
+
+def _known_by(settings: Settings, base: Path) -> Key:
+    key, version, _ = key_of(settings, base, required=True)
+    return version, fingerprint(key)
+
+
+def home_of(settings: Settings, base: Path, flow: str, *, processes: int = 1, process: int | None = None) -> Home:
+    """Take the state directory of a flow or of one of its processes, which notes of how many it is one."""
+    path, shards = place_of(settings, base, flow, process), shards_of(settings, flow)
+    shape = {"shards": shards} if shards > 1 else {"processes": processes}
+    return Home(path, flow, key=_known_by(settings, base), **shape)
+
+
+def set_aside(settings: Settings, base: Path, flow: str, *, process: int | None = None) -> Path | None:
+    """Move a state directory out of the way, or that of one process, for a start from scratch; None if there was none.
+
+    Raises:
+        StateHeld, StateUnreachable, ForeignState, NoState: nothing was moved.
+    """
+    whole, path = base / settings.state.dir, place_of(settings, base, flow, process)
+    stamp = datetime.fromtimestamp(wall() / 1e6, UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = whole.name if path == whole else f"{whole.name}.{path.name}"
+    aside = whole.with_name(f"{name}.before-{stamp}")
+    return aside if moved_aside(path, aside, flow) else None

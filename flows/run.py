@@ -1,68 +1,53 @@
 """Run: a flow on live topics. It starts on nothing it doubts, drains when asked to, and says why it stopped.
 
-Order of a start: settings and rules, lock, recovery check, health page, broker and registry, source and sink,
-stores (with the first batch). Exit codes: 0 drained, 1 the work failed, 2 wrong use.
+Order of a start: settings, secrets and rules, health page, lock, recovery check, broker and registry, source and sink,
+stores (with the first batch). Exit codes: 0 drained, 1 the work failed, 2 wrong use: then nothing was touched.
 """
 
 import gc
+import json
 import os
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bytewax.inputs import FixedPartitionedSource
 from bytewax.outputs import FixedPartitionedSink
 from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 from msgspec.structs import replace
+from prometheus_client.registry import Collector
 
 from flows.activation import activation_on_shards
-from flows.causes import Log, journal, told
+from flows.causes import Log, journal
 from flows.deployment import Deployment
-from flows.health import Age, Counts, Lag, Meters, Server
-from flows.ports import Ports, chains, end_ids, home_of, key_of, set_aside, shards_of, state_figures, stores
+from flows.health import Meters, Server
+from flows.ports import Ports, chains, end_ids, home_of, place_of, set_aside, shards_of, state_figures, stores
+from flows.remedies import remedied
 from flows.replay import FLOWS
 from flows.scraped import Scraped
-from flows.settings import SHARING, Settings, WrongUse, load
+from flows.settings import Settings, WrongUse
+from flows.start import BEGUN, LEASH, PEERS, Start, listen_of, refused
+from flows.tables import declared
 from operators.connectors.clock import monotonic, process_age, processor_time
 from operators.connectors.watched import WatchedSink, WatchedSource
 from operators.pulse import Pulse
 from operators.state.epochs import EpochStore, execution
 from operators.state.home import Home, Tenancy
+from operators.state.lock import StateUnreachable, vacant
 from operators.state.store import StateFault
 from schemas.items import Batch
 
 if TYPE_CHECKING:
     from operators.connectors.returns import Returns
 
-LEASH = "FOOTFALL_LEASH"
-"""Names the pipe that closes when the supervisor is gone."""
-PEERS = "FOOTFALL_PEERS"
-"""Addresses of the processes that share the shards of a flow, by number."""
 FORM_S = 60.0
 """How long they may take to find each other."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """What `footfall run` was asked for; `process` is set in one of several."""
-
-    flow: str
-    config: Path
-    processes: int = 1
-    process: int | None = None
-    from_scratch: bool = False
-    insecure: bool = False
-    accept_loss: tuple[str, ...] = ()
-
-    @property
-    def base(self) -> Path:
-        """The directory of the settings: venue, rules and models lie there."""
-        return self.config.parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +57,9 @@ class Joined:
     deployment: Deployment
     source: FixedPartitionedSource[Any, Any]
     sink: FixedPartitionedSink[Any, Any]
-    lag: Lag = dict
-    age: Age = dict
-    counts: Counts = dict
+    looked_up: tuple[Collector, ...] = ()
     answered: Callable[[], bool] = lambda: True
     unknown: Callable[[], int] = lambda: 0
-    prepare: Callable[[list[Any]], None] = lambda _batches: None
     returns: "Returns | None" = None
     outlets: Callable[[Any], list[Any]] = lambda keyed: [keyed]
 
@@ -86,112 +68,84 @@ class Drained(Exception):
     """A drain was asked for before the flow began."""
 
 
-class Join(Protocol):
-    """Waits for what is outside, checks it, and makes source and sink."""
-
-    def __call__(self, start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joined:
-        """Join."""
-        ...
+Join = Callable[[Deployment, Pulse, Log], Joined]
+"""Waits for what is outside, checks it, and makes source and sink; raises Drained when it is no longer wanted."""
+Reach = Callable[[Start, Settings], Join]
+"""Reads how to reach what is outside, and asks nothing of it; raises WrongUse."""
 
 
-def refused(start: Start) -> Settings:
-    """Read the settings; what cannot run is refused before anything is touched.
+def prepared(start: Start, reach: Reach, say: Callable[[str], None]) -> tuple[Settings, Deployment, Join]:
+    """All that can be known to be wrong while nothing is touched yet.
 
     Raises:
-        WrongUse: with what to change.
+        WrongUse, VenueFault, RulesRefused: with what to change.
     """
-    settings = load(start.config)
-    if settings.state.backend != "rocksdb":
-        raise WrongUse(
-            f'{start.config}: backend in [state] must be "rocksdb" for run: a restart would forget everything'
-        )
-    if start.processes > 1 and start.flow == "store":
-        raise WrongUse("--processes must be 1 for store: a shop is one process; run presence and activation apart")
-    shards = settings.engine.shards
-    if 1 < shards < SHARING:
-        raise WrongUse(f"{start.config}: shards in [engine] must be 1, or {SHARING} to 64; got {shards}")
-    if shards > 1 and start.flow == "store":
-        raise WrongUse(f"{start.config}: shards in [engine] must be 1 for store: a shop is one process; got {shards}")
-    if start.processes > 1 and start.flow == "activation":
-        if shards == 1:
-            raise WrongUse(
-                "--processes must be 1 for activation with one shard: one shard has one owner. With shards = 8 in"
-                " [engine], set before its first start, up to 8 processes may share it"
-            )
-        if start.processes > SHARING:
-            raise WrongUse(f"--processes must be at most {SHARING} for activation; got {start.processes}")
-        if start.process is not None and PEERS not in os.environ:
-            raise WrongUse("--process is for presence: processes of activation are started by --processes alone")
-    if start.process is not None and not 0 <= start.process < start.processes:
-        raise WrongUse(
-            f"--process must be 0 to {start.processes - 1} of --processes {start.processes}; got {start.process}"
-        )
-    if start.flow == "presence" and start.processes > settings.engine.lanes:
-        raise WrongUse(f"--processes must be at most lanes in [engine], {settings.engine.lanes}; got {start.processes}")
-    key_of(settings, start.base, required=True)
-    return settings
+    settings = refused(start)
+    join = reach(start, settings)
+    return settings, Deployment.load(start.base, start.config, complete=False, live=True, say=say), join
 
 
-def listen_of(settings: Settings, process: int | None, *, supervised: bool = True) -> str:
-    """Where a process listens: several under one supervisor on a port each, counted up; one in a pod of its own as set."""
-    host, _, port = settings.metrics.listen.rpartition(":")
-    return f"{host}:{int(port) + (process or 0) * supervised if int(port) else 0}"
+def taken(start: Start, settings: Settings, log: Log) -> Home:
+    """Take the state directory, once the old one is moved aside where that was asked for.
+
+    Raises:
+        WrongUse: it can be no directory of ours.
+        StateFault: it must not be started on.
+    """
+    try:
+        if start.from_scratch:
+            aside = set_aside(settings, start.base, start.flow, process=start.process)
+            log.warning("from_scratch", kept=str(aside) if aside else None)
+        return home_of(settings, start.base, start.flow, processes=start.processes, process=start.process)
+    except StateUnreachable as error:
+        raise WrongUse(f"{start.config}: dir in [state]: {error}") from error
 
 
-def run(start: Start, join: Join) -> int:
+def run(start: Start, reach: Reach) -> int:
     """Run one process of a flow until it drains or fails; answers the exit code.
 
     Raises:
         WrongUse, VenueFault, RulesRefused: refused before any work.
     """
     log = journal(flow=start.flow, process=start.process, execution=execution().hex())
-    settings = refused(start)
-    deployment = Deployment.load(
-        start.base, start.config, complete=False, live=True, say=lambda text: log.warning("deployment", about=text)
-    )
-    if start.from_scratch and start.process is None:
-        aside = set_aside(settings, start.base)
-        log.warning("from_scratch", kept=str(aside) if aside else None)
-    home: Home | Tenancy
-    try:
-        if PEERS in os.environ:
-            home = Tenancy(start.base / settings.state.dir)
-        else:
-            home = home_of(settings, start.base, start.flow, processes=start.processes, process=start.process)
-    except StateFault as fault:
-        log.critical("refused", cause=remedied(fault, start))
-        return 1
+    settings, deployment, join = prepared(start, reach, lambda text: log.warning("deployment", about=text))
     meters = Meters(settings.engine.epoch.us / 1e6)
     _drains(meters.pulse, log)
     _on_leash(meters.pulse)
-    server = Server(listen_of(settings, start.process, supervised=LEASH in os.environ), meters)
-    log.info("listening", port=server.port)
-    try:
-        return _flowing(start, deployment, home, meters, join, log)
-    except StateFault as fault:
-        log.critical("refused", cause=remedied(fault, start))
-    except WrongUse:
-        raise
-    except Exception as error:
-        log.critical("stopped", cause=told(error))
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # the engine's own, which is no Exception
+    with ExitStack() as held:
+        try:
+            if PEERS not in os.environ:
+                vacant(place_of(settings, start.base, start.flow, start.process))
+            listen = listen_of(settings, start.process, supervised=LEASH in os.environ)
+            server = Server(listen, meters)  # before the state is touched: a port may be refused
+            held.callback(server.close)
+            log.info("listening", port=server.port)
+            shared = Tenancy(start.base / settings.state.dir) if PEERS in os.environ else None
+            home = shared or taken(start, settings, log)
+            held.callback(home.close)
+            return _flowing(start, deployment, home, meters, join, log)
+        except WrongUse:
             raise
-        peer = "another process that shares the shards has ended, or " if PEERS in os.environ else ""
-        log.critical("stopped", cause=f"{peer}the engine failed: {told(error)}")
-    finally:
-        server.close()
-        home.close()
+        except StateFault as fault:
+            log.critical("refused", cause=remedied(fault, start))
+        except Exception as error:
+            log.critical("stopped", cause=remedied(error, start))
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # the engine's own, which is no Exception
+                raise
+            peer = "another process that shares the shards has ended, or " if PEERS in os.environ else ""
+            log.critical("stopped", cause=f"{peer}the engine failed: {remedied(error, start)}")
     return 1
 
 
-def begun(home: Home, settings: Settings, flow: str, log: Log) -> tuple[dict[str, int], int]:
+def begun(home: Home, deployment: Deployment, flow: str, log: Log) -> tuple[dict[str, int], int]:
     """Check a home before anything of a flow starts in it; answers its starts by cause, and commits to walk back.
 
     Raises:
         StateFault: it must not start.
     """
-    checked = home.checked(chains(flow, shards_of(settings, flow)), end_ids(flow))
+    shards = shards_of(deployment.settings, flow)
+    checked = home.checked(chains(flow, shards), end_ids(flow), declared(deployment, flow, shards))
     starts = home.begins()
     back = sum(checked.back.values())
     log.info(
@@ -208,16 +162,17 @@ def begun(home: Home, settings: Settings, flow: str, log: Log) -> tuple[dict[str
 def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters: Meters, join: Join, log: Log) -> int:
     settings, pulse = deployment.settings, meters.pulse
     if isinstance(home, Home):
-        meters.started(*begun(home, settings, start.flow, log))
+        meters.started(*begun(home, deployment, start.flow, log))
+    elif start.process == 0 and BEGUN in os.environ:  # one of them tells of it, or it would count for each
+        meters.started(*json.loads(os.environ[BEGUN]))
     try:
-        joined = join(start, deployment, pulse, log)
+        joined = join(deployment, pulse, log)
     except Drained:
         home.ends()
         log.info("drained", epochs=0)
         return 0
     seen: list[EpochStore] = []
-    meters.watch(dirty=lambda: sum(store.dirty for store in seen), lag=joined.lag, age=joined.age, counts=joined.counts)
-    meters.registry.register(_scraped(joined, home))
+    meters.watch(lambda: sum(store.dirty for store in seen), [*joined.looked_up, _scraped(joined, home)])
 
     def take(batch: Batch) -> None:
         if not meters.resumed:
@@ -228,7 +183,7 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
 
     own = replace(settings, state=replace(settings.state, dir=str(home.path)))
     ports = Ports(
-        topics=WatchedSource(joined.source, pulse, joined.prepare),
+        topics=WatchedSource(joined.source, pulse),
         records=WatchedSink(joined.sink, pulse, take),
         opened=stores(own, Path(), seen=seen),
         returns=joined.returns,
@@ -260,6 +215,8 @@ def _scraped(joined: Joined, home: Home | Tenancy) -> Scraped:
         unknown=joined.unknown,
         model=(model.version, model.manifest.sha256) if model is not None else None,
         rules=rules.versions["rules"],
+        doors=joined.deployment.doors,
+        deciders=joined.deployment.deciders,
     )
 
 
@@ -309,11 +266,3 @@ def _comes_together(pulse: Pulse, log: Log) -> None:
                 os._exit(1)
 
     Thread(target=watch, name="forming", daemon=True).start()
-
-
-def remedied(fault: StateFault, start: Start) -> str:
-    """What is wrong with a state, and what to do."""
-    return (
-        f"{fault}. To look closer: footfall doctor --config {start.config}. To begin anew, which keeps the"
-        f" old directory aside: footfall run {start.flow} --config {start.config} --from-scratch"
-    )

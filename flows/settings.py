@@ -141,8 +141,14 @@ class KafkaSettings(_Section, frozen=True, kw_only=True):
         Literal["plaintext", "sasl_ssl", "mtls", "oauthbearer"],
         Meta(description="How we speak to it; plaintext only on the loopback, or with --insecure"),
     ] = "plaintext"
-    ca_file: Annotated[str | None, Meta(description="Certificates we trust, PEM; for all but plaintext")] = None
-    username: Annotated[str | None, Meta(description="Who we are, for sasl_ssl (SCRAM-SHA-512)")] = None
+    mechanism: Annotated[
+        Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"],
+        Meta(description="How the password is shown, for sasl_ssl; PLAIN for the keys of managed clusters"),
+    ] = "SCRAM-SHA-512"
+    ca_file: Annotated[
+        str | None, Meta(description="Certificates we trust, PEM, for all but plaintext; left out: the system's")
+    ] = None
+    username: Annotated[str | None, Meta(description="Who we are, for sasl_ssl")] = None
     password_file: Annotated[str | None, Meta(description="File of the password, for sasl_ssl")] = None
     certificate_file: Annotated[str | None, Meta(description="Our certificate, PEM, for mtls")] = None
     key_file: Annotated[str | None, Meta(description="Its key, PEM, for mtls")] = None
@@ -163,7 +169,9 @@ class RegistrySettings(_Section, frozen=True, kw_only=True):
     """The schema registry."""
 
     url: Annotated[str | None, Meta(description="Its address, with the path of Confluent's API")] = None
-    ca_file: Annotated[str | None, Meta(description="Certificates we trust, PEM, for https")] = None
+    ca_file: Annotated[
+        str | None, Meta(description="Certificates we trust, PEM, for https; left out: the system's")
+    ] = None
     username: Annotated[str | None, Meta(description="Who we are, where it asks")] = None
     password_file: Annotated[str | None, Meta(description="File of the password, where it asks")] = None
 
@@ -177,6 +185,13 @@ class TopicSettings(_Section, frozen=True, kw_only=True):
     partitions: Annotated[
         int, Meta(description="Partitions of every topic, fixed for the life of the data", ge=1, le=1_000)
     ] = 12
+    replication: Annotated[
+        int | None, Meta(description="Copies of every new topic; left out: as many as the broker gives", ge=1, le=100)
+    ] = None
+    min_insync: Annotated[
+        int | None,
+        Meta(description="Copies in step before a write to a new topic counts; left out: the broker's", ge=1, le=100),
+    ] = None
 
 
 SHARING = 8
@@ -321,9 +336,12 @@ def load(path: Path | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        text = path.read_text()
+        text = path.read_bytes().decode()
     except OSError as error:
         raise WrongUse(f"{path}: settings must be readable; {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise WrongUse(f"{path}:{line}: settings must be text in UTF-8; {error.reason}") from error
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -336,9 +354,9 @@ def load(path: Path | None) -> Settings:
 
 _NEEDED = {
     "plaintext": (),
-    "sasl_ssl": ("ca_file", "username", "password_file"),
-    "mtls": ("ca_file", "certificate_file", "key_file"),
-    "oauthbearer": ("ca_file", "token_url", "client_id", "client_secret_file"),
+    "sasl_ssl": ("username", "password_file"),
+    "mtls": ("certificate_file", "key_file"),
+    "oauthbearer": ("token_url", "client_id", "client_secret_file"),
 }
 
 
@@ -349,7 +367,7 @@ def _beyond_types(settings: Settings) -> Iterator[tuple[str, str, str]]:
     except BadShape as error:
         yield "input", "until", f"{error}; got {settings.input.until!r}"
     kafka, registry, listen = settings.kafka, settings.registry, settings.metrics.listen
-    if kafka.bootstrap is not None and not all(map(_ADDRESS.fullmatch, kafka.bootstrap.split(","))):
+    if kafka.bootstrap is not None and not all(map(_address, kafka.bootstrap.split(","))):
         yield "kafka", "bootstrap", f"must be host:port, several by comma; got {kafka.bootstrap!r}"
     try:
         _ = settings.start
@@ -358,17 +376,22 @@ def _beyond_types(settings: Settings) -> Iterator[tuple[str, str, str]]:
     for key in _NEEDED[kafka.profile]:
         if getattr(kafka, key) is None:
             yield "kafka", key, f"must be given for profile {kafka.profile}"
+    copies, least = settings.topics.replication, settings.topics.min_insync
+    if copies is not None and least is not None and least > copies:
+        yield "topics", "min_insync", f"must be at most replication, {copies}; got {least}"
     if registry.url is not None and "@" in registry.url:
         yield "registry", "url", "must hold no credentials; use username and password_file"
     elif registry.url is not None and not re.match(r"https?://[^/]", registry.url):
         yield "registry", "url", f"must be an address such as http://host:8080/apis/ccompat/v7; got {registry.url!r}"
     if (registry.username is None) != (registry.password_file is None):
         yield "registry", "password_file", "must stand together with username"
-    if not _ADDRESS.fullmatch(listen):
-        yield "metrics", "listen", f"must be host:port; got {listen!r}"
+    if not _address(listen):
+        yield "metrics", "listen", f"must be host:port, with a port up to 65535; got {listen!r}"
 
 
-_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+def _address(text: str) -> bool:
+    found = re.fullmatch(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", text)
+    return found is not None and int(found[1]) <= 65_535
 
 
 def described() -> list[tuple[str, str, str, str]]:

@@ -4,6 +4,7 @@ The supervisor holds the lock of the state directory, and its children inherit i
 killed supervisor is refused too. Children drain when their supervisor is gone.
 """
 
+import json
 import os
 import signal
 import socket
@@ -13,8 +14,13 @@ import time
 from threading import Event
 
 from flows.causes import journal
-from flows.ports import home_of, set_aside, shards_of
-from flows.run import LEASH, PEERS, Start, begun, refused, remedied
+from flows.health import listening
+from flows.ports import place_of, shards_of
+from flows.remedies import remedied
+from flows.run import Reach, begun, prepared, taken
+from flows.start import BEGUN, LEASH, PEERS, Start, listen_of
+from operators.state.home import Home
+from operators.state.lock import vacant
 from operators.state.store import StateFault
 
 STOP_S = 30.0
@@ -31,36 +37,36 @@ def command_of(start: Start, process: int) -> list[str]:
     return found + [part for one in start.accept_loss for part in ("--accept-loss", one)]
 
 
-def supervise(start: Start) -> int:
+def supervise(start: Start, reach: Reach) -> int:
     """Run all processes until they drain, or one of them fails; answers the exit code.
 
     Raises:
-        WrongUse: refused before any work.
+        WrongUse, VenueFault, RulesRefused: refused before any work.
     """
     log = journal(flow=start.flow)
-    settings = refused(start)
-    if start.from_scratch:
-        aside = set_aside(settings, start.base)
-        log.warning("from_scratch", kept=str(aside) if aside else None)
+    settings, deployment, _ = prepared(start, reach, lambda _text: None)  # its children say what is to be said of it
+    shared = shards_of(settings, start.flow) > 1
+    home: Home | None = None
     try:
-        home = home_of(settings, start.base, start.flow, processes=start.processes)
-    except StateFault as fault:
+        vacant(place_of(settings, start.base, start.flow, None))
+        for process in range(start.processes):  # tried before the state is touched: a port may be refused
+            listening(listen_of(settings, process, supervised=True)).server_close()
+        home = taken(start, settings, log)
+        if shared:
+            starts = begun(home, deployment, start.flow, log)
+            home.lend()
+    except (StateFault, OSError) as fault:
         log.critical("refused", cause=remedied(fault, start))
+        if home is not None:
+            home.close()
         return 1
     asked = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     reads, writes = os.pipe()
     environment = {**os.environ, LEASH: str(reads)}
-    shared = shards_of(settings, start.flow) > 1
     if shared:
-        try:
-            begun(home, settings, start.flow, log)
-        except StateFault as fault:
-            log.critical("refused", cause=remedied(fault, start))
-            home.close()
-            return 1
-        home.lend()
+        environment[BEGUN] = json.dumps(starts)
         environment[PEERS] = " ".join(_addresses(start.processes))
     children = [
         subprocess.Popen(command_of(start, process), pass_fds=(reads, home.lock.fd), env=environment)

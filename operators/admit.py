@@ -17,7 +17,7 @@ from operators.door.ranges import fault_of
 from operators.door.reorder import Trail, Waiting
 from operators.door.repeats import Repeats
 from operators.door.shore import Shore
-from operators.door.times import END, UNTIL, fault_of_time
+from operators.door.times import END, UNTIL, fault_of_clock, fault_of_time
 from operators.state.store import Tables
 from operators.venues.dwelling import default_of
 from operators.venues.place import Places
@@ -32,6 +32,7 @@ QUIET = 60 * SECOND
 SWEEP = 600 * SECOND
 FORGET_SUBJECT = HOUR
 POSITIONS = frozenset({"sensing.position", "sensing.position-batch"})
+_QUARANTINED = "the clock of its source must be right; an alert QUARANTINED says which"
 DUE = frozenset({"consent.record", "identity.link", "venue.zone", "venue.site", "control.threshold"})
 
 
@@ -89,6 +90,16 @@ class Admit:
         self._out: list[Item] = []
         self._number = self._clock = 0
 
+    @property
+    def idle_sources(self) -> int:
+        """Sources that have fallen silent; safe to read from another thread."""
+        return self._shore.idle
+
+    @property
+    def clock_offset(self) -> int:
+        """Farthest that the readings of a source are from our clock, µs; safe to read from another thread."""
+        return self._shore.offset
+
     def step(self, items: list[Item]) -> list[Item]:
         """Move the shard on; positions end here, everything else passes. Tallies stand at the end."""
         out = self._out = []
@@ -121,7 +132,7 @@ class Admit:
 
     def _position(self, event: Event) -> None:
         reading: Position = event.record  # type: ignore[assignment]
-        if (fault := self._grounds.fault_of_position(reading)) is not None:
+        if (fault := fault_of_clock(reading) or self._grounds.fault_of_position(reading)) is not None:
             self._refuse(event, *fault)
             return
         if self._grounds.sensitive(reading):
@@ -148,10 +159,10 @@ class Admit:
                 self._graduate(source, reading.ingest_time)
             return
         if due:
-            self._judge(source, reading.ingest_time, reading.tech)
+            self._judge(source, reading.ingest_time, held)
             held = (reading.event_time + source.correction, *held[1:])
         if source.trust is Trust.QUARANTINED:
-            self._refuse(event, "CLOCK_QUARANTINE", f"clock of source {source.source_id!r} is quarantined")
+            self._refuse(event, "CLOCK_QUARANTINE", _QUARANTINED)
         elif self._timely(held, event) and not self._untracked(held):
             self._enter(source, held)
             self._flow()
@@ -193,7 +204,14 @@ class Admit:
     def _refuse(self, event: Event, reason: str, detail: str) -> None:
         self._tally[event.topic, "dead"] += 1
         self._out.append(
-            dead_letter(event=event, stage="ADMIT", reason=reason, detail=detail, sealed=self._rule.sealed)
+            dead_letter(
+                event=event,
+                site_id=self._grounds.site_of(event.record),
+                stage="ADMIT",
+                reason=reason,
+                detail=detail,
+                sealed=self._rule.sealed,
+            )
         )
 
     def _say(self, topic: str, record: AnyRecord) -> None:
@@ -215,8 +233,9 @@ class Admit:
             return self._rule.reorder_us
         return self._rule.reorders.get(tech, default_of(tech).reorder_us)
 
-    def _judge(self, source: Source, ingest_time: int, tech: str) -> None:
-        source.longest_us = max(source.longest_us, self._longest(tech))
+    def _judge(self, source: Source, ingest_time: int, held: Held | None) -> None:
+        """Judge a clock; `held` is the last reading of the source, where any is kept."""
+        source.longest_us = max(source.longest_us, self._longest("UNKNOWN" if held is None else held[8].tech))
         notices = judge(
             source,
             ingest_time,
@@ -226,18 +245,16 @@ class Admit:
         )
         self._shore.judged(source)
         for notice in notices:
-            self._say("ops.alert", remarks.alert(source, ingest_time, notice))
+            self._say("ops.alert", remarks.alert(source, ingest_time, notice, held))
 
     def _graduate(self, source: Source, ingest_time: int) -> None:
         """End a probation: the estimate decides, then what has waited goes through the gates that are left."""
         waiting, source.waiting = sorted(source.waiting), []
-        tech = waiting[-1][8].tech if waiting else "UNKNOWN"
-        self._judge(source, ingest_time, tech)
+        self._judge(source, ingest_time, waiting[-1] if waiting else None)
         for held in waiting:
             corrected: Held = (held[8].event_time + source.correction, *held[1:])
             if source.trust is Trust.QUARANTINED:
-                detail = f"clock of source {source.source_id!r} is quarantined"
-                self._refuse(self._as_event(held), "CLOCK_QUARANTINE", detail)
+                self._refuse(self._as_event(held), "CLOCK_QUARANTINE", _QUARANTINED)
             elif self._timely(corrected, self._as_event(held)):
                 self._enter(source, corrected, tried=True)
         self._flow()
@@ -355,7 +372,7 @@ class Admit:
 
     def _fact(self, event: Event) -> None:
         record, topic = event.record, event.topic
-        fault = fault_of(record)
+        fault = fault_of_clock(record) or fault_of(record)
         if fault is None and topic.startswith("sensing."):
             fault = self._grounds.fault_of_sensed(record)
         source = self._shore.source(record.site_id, record.source_id) if topic.startswith("sensing.") else None

@@ -116,6 +116,11 @@ class Decide:
         return self._screens.venue
 
     @property
+    def consents_known_to(self) -> int | None:
+        """Up to when (µs) all is known of consents; None where no source says. Safe to read from another thread."""
+        return self._view.least
+
+    @property
     def end(self) -> str:
         """Which timers ring at the end of a replay."""
         return self._rule.end

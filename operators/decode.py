@@ -8,7 +8,6 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -16,9 +15,11 @@ import numpy as np
 
 from operators.state.store import Table, Tables
 from schemas import ids
-from schemas.codec import BadFraming, Undecodable, decode_datum, unframed
+from schemas.codec import LARGEST_ID, BadFraming, Undecodable, decode_datum, unframed
 from schemas.items import DataKey, Event, Heard, Item, Tally
-from schemas.letters import Sealed, letter
+from schemas.keys import key_of, partition_of
+from schemas.letters import Sealed, dead_letter, letter
+from schemas.personal import personal
 from schemas.pseudonym import NAMESPACES, BadIdentifier, Tokens, namespace_of, subject_tokens
 from schemas.reference import Consent
 from schemas.rows import LARGEST_ARRAY, LARGEST_STRING, LARGEST_VALUE, BadShape, Oversize, instant, loads, reader
@@ -27,13 +28,10 @@ from schemas.topics import TOPICS
 from schemas.types import AnyRecord
 
 LARGEST_KEY = 256
+LARGEST_BASE = 1 << 62
 MOST_IDENTIFIERS = 8
 _ENVELOPE = frozenset({"event_id", "event_time", "ingest_time", "site_id", "source_id", "seq"})
 _BLOCKED = re.compile(r"[0-]*|-1|null|none|anonymous|invalid|(test|noemail)@.*", re.IGNORECASE)
-_EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
-_PHONE = re.compile(r"(?:\+|00)[0-9][0-9 ()./-]{6,}[0-9]")
-_MAC = re.compile(r"(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}", re.IGNORECASE)
-_CARD = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}")
 
 
 @dataclass
@@ -50,6 +48,8 @@ class DecodeRule:
 
     `schemas` maps a framed schema id to (topic, parsed writer's schema). `new_key` draws a data key of 32
     bytes; it is the only thing here that is no function of the input, and no output depends on it.
+    `dealt` is set where processes share nothing: the partitions over which subjects are dealt to them. A row that
+    lies in the partition of others is refused there: what followed from it would be theirs to say.
     """
 
     site_id: str
@@ -60,6 +60,7 @@ class DecodeRule:
     unwrapped: Sealed
     new_key: Callable[[], bytes]
     schemas: Mapping[int, tuple[str, dict[str, Any]]]
+    dealt: int | None = None
 
 
 class Decode:
@@ -101,13 +102,15 @@ class Decode:
             record = self._record(heard, row)
             if isinstance(record, PositionBatch):
                 readings = self._readings(heard, record)
+            elif self._strays(heard.topic, record, heard.partition):
+                raise _misplaced(heard, record)
         except Refusal as refusal:
             self._tally[heard.topic, "read"] += 1
             yield self._refused(heard, row, None, refusal)
             return
         if isinstance(record, PositionBatch):
             self._tally[heard.topic, "read"] += len(readings)
-            yield from readings
+            yield from readings if self._rule.dealt is None else map(self._in_its_batch, readings)
             return
         self._tally[heard.topic, "read"] += 1
         if heard.topic == "crm.contact-point":
@@ -115,6 +118,30 @@ class Decode:
             if wrapped is not None:
                 yield DataKey(heard.number, heard.clock, record.identifier, wrapped)  # type: ignore[union-attr]
         yield Event(heard.number, heard.clock, heard.topic, record, heard.partition, heard.offset, raw=heard.value)
+
+    def _strays(self, topic: str, record: AnyRecord, partition: int) -> bool:
+        """Whether the key of a record leads to another partition than the one it was read from."""
+        dealt = self._rule.dealt
+        return (
+            dealt is not None
+            and topic in _DEALT
+            and partition_of(key_of(topic, record), dealt) != partition % dealt  # it may have grown
+        )
+
+    def _in_its_batch(self, event: Event) -> Event:
+        """A reading, or its dead letter where its subject belongs into a batch of another partition."""
+        if not self._strays("sensing.position", event.record, event.partition):
+            return event
+        self._tally[event.topic, "dead"] += 1
+        detail = "a batch must hold subjects of its own partition only"
+        return dead_letter(
+            event=event,
+            site_id=self._rule.site_id,
+            stage="DECODE",
+            reason="WRONG_PARTITION",
+            detail=detail,
+            sealed=self._rule.sealed,
+        )
 
     def _row(self, heard: Heard) -> dict[str, Any]:
         if len(heard.value) > LARGEST_VALUE:
@@ -158,6 +185,8 @@ class Decode:
             raise Refusal("OVERSIZE", str(error)) from None
         except BadIdentifier as error:
             raise Refusal("BAD_ID", str(error)) from None
+        except UnicodeEncodeError:
+            raise Refusal("BAD_SHAPE", "a text must be one that UTF-8 can write") from None
         if unknown:
             self._tally[heard.topic, "unknown_field"] += unknown
         if isinstance(record, Consent) and not record.epoch:
@@ -229,6 +258,8 @@ class Decode:
                 values[name] = np.frombuffer(column, kind).tolist()
         if not 0 <= batch.count <= 10_000:
             raise Refusal("OVERSIZE", "a batch must hold at most 10,000 readings")
+        if max(abs(batch.event_time), abs(batch.first_seq or 0)) > LARGEST_BASE:
+            raise Refusal("OUT_OF_RANGE", "event_time and first_seq must leave room for what is counted from them")
         if any(ix >= len(batch.subjects) for ix in values["subject_ix"]):
             raise Refusal("BAD_SHAPE", "subject_ix must name a subject of the batch")
 
@@ -266,7 +297,6 @@ class Decode:
     def _refused(self, heard: Heard, row: dict[str, Any], index: int | None, refusal: Refusal) -> Event:
         self._tally[heard.topic, "dead"] += 1
         event_time, ingest_time = (_readable(row.get(name)) for name in ("event_time", "ingest_time"))
-        site = row.get("site_id")
         found = letter(
             topic=heard.topic,
             partition=heard.partition,
@@ -274,14 +304,14 @@ class Decode:
             index=index,
             event_time=heard.clock if event_time is None else event_time,
             ingest_time=heard.clock if ingest_time is None else ingest_time,
-            site_id=site if isinstance(site, str) and site.isprintable() and len(site) < 64 else self._rule.site_id,
+            site_id="" if row.get("site_id") == "" else self._rule.site_id,  # any other may be anything
             stage="DECODE",
             reason=refusal.reason,
             detail=refusal.detail,
             payload=heard.value,
             sealed=self._rule.sealed,
             key=heard.key,
-            schema_id=int.from_bytes(heard.value[1:5]) if heard.form == "wire" and len(heard.value) >= 5 else None,
+            schema_id=_schema_id(heard),
         )
         return Event(heard.number, heard.clock, "ops.dead-letter", found)
 
@@ -294,6 +324,13 @@ def _fields(*names: str) -> dict[str, tuple[str, ...]]:
     }
 
 
+def _misplaced(heard: Heard, record: AnyRecord) -> Refusal:
+    if heard.key == key_of(heard.topic, record).encode():
+        return Refusal("WRONG_PARTITION", "a row must lie in the partition that murmur2 gives its key")
+    return Refusal("KEY_MISMATCH", "the key must be that of the record: its site, |, and the token of its subject")
+
+
+_DEALT = frozenset(name for name, topic in TOPICS.items() if topic.key == "S")
 _NAMED = frozenset(name for name, fields in _fields("event_id").items() if fields)
 _SINGLE = _fields("identifier", "from_id", "to_id", "subject_id")
 _SEVERAL = _fields("identifiers", "subjects")
@@ -301,31 +338,22 @@ _MAPS = _fields("properties", "traits", "params")
 _COLUMNS = ("x_m", "y_m", "floor", "accuracy_m", "z_m", "speed_mps")
 
 
+def _schema_id(heard: Heard) -> int | None:
+    """The id that a frame names; what has no frame, or names what no registry gives, has none."""
+    if heard.form != "wire":
+        return None
+    try:
+        found, _ = unframed(heard.value)
+    except BadFraming:
+        return None
+    return found if found <= LARGEST_ID else None
+
+
 def _readable(value: Any) -> int | None:
     try:
         return None if value is None else instant(value)
     except BadShape:
         return None
-
-
-def personal(value: Any) -> bool:
-    """Whether a text holds what looks like an e-mail, phone, card, MAC or IP address."""
-    if not isinstance(value, str):
-        return False
-    if _EMAIL.search(value) or _PHONE.search(value) or _MAC.search(value):
-        return True
-    if any(_luhn(re.sub(r"[ -]", "", found)) for found in _CARD.findall(value)):
-        return True
-    try:
-        ip_address(value.strip())
-    except ValueError:
-        return False
-    return not value.strip().isdecimal()
-
-
-def _luhn(digits: str) -> bool:
-    doubled = [int(digit) * (2 if place % 2 else 1) for place, digit in enumerate(reversed(digits))]
-    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
 
 
 def consent_epoch(record: Consent) -> str:

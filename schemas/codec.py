@@ -21,6 +21,8 @@ from schemas.topics import TOPIC_OF, TOPICS
 from schemas.types import AnyRecord
 
 FRAME = struct.Struct(">bI")
+LARGEST_ID = (1 << 31) - 1
+"""Schema ids are signed on every registry, and in our records; a frame has room for more."""
 _FLAT = "__flat"
 _SIMPLE = frozenset({"null", "boolean", "int", "long", "float", "double", "string", "bytes", "enum"})
 

@@ -14,6 +14,10 @@ from schemas.types import AnyRecord
 Sealed = Callable[[bytes], bytes]
 VERSION = "1"
 LARGEST_PAYLOAD = 64 << 10
+"""What is kept of a payload that is cut (bytes)."""
+WHOLE_PAYLOAD = 900_000
+"""A payload up to this size is kept whole: it fits a topic of default settings, sealed and with its envelope."""
+LARGEST_KEY = 256
 WITHHELD = frozenset({"PERSONAL_DATUM", "REFUSED_CATEGORY"})
 CLEAR_TOPICS = frozenset(
     {
@@ -54,10 +58,13 @@ def letter(
 ) -> DeadLetter:
     """Write the letter of one refused message.
 
-    `payload` is sealed where the topic can carry an identifier, cut at 64 KiB for OVERSIZE, and left out for
-    the reasons that withhold it; `payload_sha256` is that of the bytes as they would be kept.
+    No field but `payload` and `origin_key` may hold a value of the message: `site_id` is one that we know, `detail`
+    is ours. `payload` is sealed where the topic can carry an identifier, cut at 64 KiB for OVERSIZE and where a letter
+    of all of it would fit no topic, and left out for the reasons that withhold it; `payload_sha256` is that of the
+    bytes as they would be kept. A key is cut at 256 bytes.
     """
-    cut = payload[:LARGEST_PAYLOAD] if reason == "OVERSIZE" else payload
+    cut = payload[:LARGEST_PAYLOAD] if reason == "OVERSIZE" or len(payload) > WHOLE_PAYLOAD else payload
+    key = None if key is None else key[:LARGEST_KEY]
     kept = cut if topic in CLEAR_TOPICS else sealed(cut)
     return DeadLetter(
         event_id=ids.dead(topic, partition, offset, "" if index is None else index),
@@ -83,8 +90,8 @@ def letter(
     )
 
 
-def dead_letter(*, event: Event, stage: str, reason: str, detail: str, sealed: Sealed) -> Event:
-    """Refuse a decoded event: the letter stands where the event stood."""
+def dead_letter(*, event: Event, site_id: str, stage: str, reason: str, detail: str, sealed: Sealed) -> Event:
+    """Refuse a decoded event: the letter stands where the event stood. `site_id` is one that we know."""
     record: AnyRecord = event.record
     found = letter(
         topic=event.topic,
@@ -93,7 +100,7 @@ def dead_letter(*, event: Event, stage: str, reason: str, detail: str, sealed: S
         index=event.index,
         event_time=record.event_time,
         ingest_time=record.ingest_time,
-        site_id=record.site_id,
+        site_id=site_id,
         stage=stage,
         reason=reason,
         detail=detail,
@@ -103,11 +110,16 @@ def dead_letter(*, event: Event, stage: str, reason: str, detail: str, sealed: S
     return Event(event.number, event.clock, "ops.dead-letter", found)
 
 
-def refused_by_sink(*, event: Event, partition: int, detail: str, sealed: Sealed) -> Event:
+def bare(found: DeadLetter) -> DeadLetter:
+    """A letter without what it quotes: what is left fits any topic, and its digest still names the payload."""
+    return msgspec.structs.replace(found, payload=None, origin_key=None, schema_id=None)
+
+
+def refused_by_sink(*, event: Event, site_id: str, partition: int, detail: str, sealed: Sealed) -> Event:
     """The letter of a derived record that its topic does not take: it has no offset, so its own id names it."""
     payload = to_line(event.record)
     whole = msgspec.structs.replace(event, partition=partition, raw=payload[:LARGEST_PAYLOAD])
-    found = dead_letter(event=whole, stage="SINK", reason="SINK_REFUSED", detail=detail, sealed=sealed)
+    found = dead_letter(event=whole, site_id=site_id, stage="SINK", reason="SINK_REFUSED", detail=detail, sealed=sealed)
     named = ids.dead(event.topic, partition, event.offset, getattr(event.record, "event_id", ""))
     letter = msgspec.structs.replace(found.record, event_id=named, payload_size=len(payload))
     return msgspec.structs.replace(found, record=letter)

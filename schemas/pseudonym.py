@@ -93,6 +93,15 @@ def tokens(key: bytes, version: int, *, remembered: int = 65_536) -> Tokens:
     return token
 
 
+def fingerprint(key: bytes) -> str:
+    """By which a key is known again, and nothing of it can be told.
+
+    >>> fingerprint(EXAMPLE_KEY)
+    'bde4023f49876855'
+    """
+    return hashlib.blake2b(b"fingerprint", key=key, digest_size=8).hexdigest()
+
+
 def subject_tokens(token: Tokens) -> Tokens:
     """Hasher of subjects: without a known namespace a subject is a tag."""
 

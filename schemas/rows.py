@@ -28,6 +28,8 @@ LARGEST_ARRAY = 10_000
 DEEPEST = 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST, _LAST = -30_610_224_000_000_000, 253_402_300_800_000_000
+"""What has a year of four digits: 1000 to 9999."""
 _SINGLE = struct.Struct("<f")
 _RANGES = {"int": 1 << 31, "long": 1 << 63}
 Convert = Callable[[Any], Any]
@@ -254,12 +256,14 @@ def reader(record: type[msgspec.Struct]) -> Callable[[Any], tuple[Any, int]]:
     return read
 
 
-def written(micros: int) -> str:
-    """An instant as RFC 3339 with six digits and Z.
+def written(micros: int) -> str | int:
+    """An instant as RFC 3339 with six digits and Z; what no calendar has stays the number it is.
 
-    >>> written(1796486467600000)
-    '2026-12-05T16:01:07.600000Z'
+    >>> written(1796486467600000), written(1 << 62)
+    ('2026-12-05T16:01:07.600000Z', 4611686018427387904)
     """
+    if not _FIRST <= micros < _LAST:
+        return micros
     return (_EPOCH + micros * _MICROSECOND).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from ssl import get_default_verify_paths
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,6 +47,7 @@ class Access:
 
     bootstrap: str
     profile: str = "plaintext"
+    mechanism: str = "SCRAM-SHA-512"
     ca_file: Path | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -77,7 +79,8 @@ class Access:
     def config(self) -> dict[str, Any]:
         """Settings of any client, without the ones of its kind."""
         common = {"bootstrap.servers": self.bootstrap, "log_level": 0}
-        ssl = {"ssl.endpoint.identification.algorithm": "https", "ssl.ca.location": self.ca_file and str(self.ca_file)}
+        authorities = str(self.ca_file) if self.ca_file else _trusted()
+        ssl = {"ssl.endpoint.identification.algorithm": "https", "ssl.ca.location": authorities}
         given: dict[str, Any]
         match self.profile:
             case "plaintext":
@@ -85,7 +88,7 @@ class Access:
             case "sasl_ssl":
                 given = ssl | {
                     "security.protocol": "SASL_SSL",
-                    "sasl.mechanism": "SCRAM-SHA-512",
+                    "sasl.mechanism": self.mechanism,
                     "sasl.username": self.username,
                     "sasl.password": self.password,
                 }
@@ -105,8 +108,7 @@ class Access:
                     "sasl.oauthbearer.client.id": self.client_id,
                     "sasl.oauthbearer.client.secret": self.client_secret,
                     "sasl.oauthbearer.scope": self.scope,
-                    # left out, the client looks where only some systems keep their authorities
-                    "https.ca.location": self.ca_file and str(self.ca_file),
+                    "https.ca.location": authorities,
                 }
             case other:
                 raise ValueError(f"profile {other!r}")
@@ -115,6 +117,12 @@ class Access:
     def producing(self) -> dict[str, Any]:
         """Settings of any producer: Java's partitions, and nothing lost or turned round by a retry."""
         return self.config() | {"partitioner": "murmur2_random", "acks": "all", "enable.idempotence": True}
+
+
+def _trusted() -> str | None:
+    """Authorities of this system, as Python finds them for the registry: a client left to itself knows fewer places."""
+    places = get_default_verify_paths()
+    return places.cafile or places.capath
 
 
 def _loopback(address: str) -> bool:

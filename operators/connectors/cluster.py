@@ -36,6 +36,18 @@ class Refused(RuntimeError):
     """The source must not go on: what it would read is not what it has read so far, or is not there."""
 
 
+class TopicsMissing(Refused):
+    """Topics that are to be read are not there."""
+
+
+class RowsGone(Refused):
+    """Rows of a partition are not there any more; `place` is how a person names it to write them off."""
+
+    def __init__(self, place: str, about: str) -> None:
+        super().__init__(f"{place}: {about}")
+        self.places = (place,)
+
+
 @dataclass(frozen=True)
 class Shape:
     """A topic: the id it got when it was created, and how many partitions it has."""
@@ -127,7 +139,7 @@ class Cluster:
         Raises:
             BrokerAway: there was no answer within `wait_s`.
             BrokerRefused: it does not let us in.
-            Refused: a topic is missing.
+            TopicsMissing: names them all.
         """
         wanted, began, reminded = sorted(topics), monotonic(), 1.0 - REMIND_S
         while True:
@@ -138,7 +150,7 @@ class Cluster:
             else:
                 if seen.missing:
                     names = ", ".join(seen.missing)
-                    raise Refused(f"missing on the broker: {names}; create with `footfall topics create --apply`")
+                    raise TopicsMissing(f"missing on the broker: {names}")
                 return seen
             waited = monotonic() - began
             if self._distrust is not None and monotonic() - self._distrust[0] > min(_GRACE_S, wait_s):

@@ -20,6 +20,18 @@ class Pending(NamedTuple):
     key: bytes
 
 
+class Reach(NamedTuple):
+    """How far a tail reaches back: `low` is the first offset that is still pending, else the next one.
+
+    What stands before `firm` is only of ids that the flow did not repeat though it was through with everything that
+    would; the newest of them happened at `newest`. What stands from there on is to be matched.
+    """
+
+    low: int
+    firm: int
+    newest: int
+
+
 class Guard:
     """The ids of the tails of some partitions, and where each tail begins.
 
@@ -36,6 +48,7 @@ class Guard:
         self._next: dict[Place, int] = {}
         self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._now = 0
+        self._through = False
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def begins(self, place: Place, offset: int) -> None:
@@ -84,6 +97,11 @@ class Guard:
         """Event time of what the flow says has come to here."""
         self._now = max(self._now, event_time)
 
+    def heard(self, clock: int) -> None:
+        """The source's clock stands there: whatever was to be said of rows up to it has been said."""
+        self._through = True
+        self.moved(clock)
+
     def drop_orphans(self) -> int:
         """Give up ids that are too old to be repeated; answers how many."""
         before = self._now - self._orphan_after
@@ -107,6 +125,13 @@ class Guard:
         held = self._pending.get(place)
         # Ids were found in order of their offsets and dicts keep it: the first is the lowest.
         return next(iter(held.values())).offset if held else self._next[place]
+
+    def reach(self, place: Place) -> Reach:
+        """How far the tail reaches back."""
+        low, held = self.low(place), self._pending.get(place)
+        if not held or not self._through:
+            return Reach(low, low, 0)
+        return Reach(low, self._next[place], max(pending.event_time for pending in held.values()))
 
     @property
     def pending(self) -> int:

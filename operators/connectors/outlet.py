@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import msgspec
 import orjson
 from bytewax.outputs import StatefulSinkPartition
 from confluent_kafka import Message
@@ -11,15 +12,16 @@ from confluent_kafka import Message
 from operators.connectors.clock import monotonic
 from operators.connectors.files import published
 from operators.connectors.guard import Guard, Pending, Place
-from operators.connectors.outputs import VERSION, Opened, Outputs, Snapshot
+from operators.connectors.outputs import VERSION, Opened, Outputs, Resumed, Snapshot
 from operators.connectors.owner import Fenced
 from operators.connectors.senders import TRANSACTION_MS, FencedSender, Outgoing, Sender, Undelivered
 from operators.connectors.tails import SMALLEST_LIMIT
 from schemas.codec import BadFraming, Undecodable, encode, head_of
-from schemas.items import Batch, Event
+from schemas.items import Batch, Event, Tick
 from schemas.keys import key_of, partition_of
-from schemas.letters import refused_by_sink
+from schemas.letters import bare, refused_by_sink
 from schemas.operations import DeadLetter
+from schemas.topics import REFERENCE
 from schemas.types import Record
 
 _OVERHEAD = 512
@@ -46,21 +48,31 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         compacted = frozenset(topic for topic in outputs.topics if opened.found[topic].compacted)
         self.guard = Guard(compacted, orphan_after=outputs.orphan_after)
         self.written: Counter[str] = Counter()
-        self.written_anew = 0
+        self.written_anew: Counter[str] = Counter()
         opened.acked[lane] = self._acked
-        self._read_back(resume)
+        resumed = opened.resumed(outputs, resume)
+        self._partitions = {topic: opened.found[topic].partitions for topic in outputs.topics}
+        # A topic that has grown is written as before: on other partitions its ids would not be found again.
+        self._partitions |= {
+            topic: count
+            for topic, count in resumed.partitions.items()
+            if topic in outputs.topics and any(outputs.lane_of(part) == lane for part in range(count))
+        }
+        self._read_back(resumed)
         self._in_transactions = {outputs.prefix + topic for topic in outputs.fenced}
         wide = outputs.topics - outputs.fenced
-        largest = min((opened.found[topic].largest for topic in wide), default=SMALLEST_LIMIT)
-        self._wide = Sender(
-            outputs.kafka, acked=self._acked, beat=outputs.beat, limit_s=outputs.wait_s, largest=largest
-        )
+        limits = [opened.found[topic].largest for topic in wide] or [SMALLEST_LIMIT]
+        self._wide = Sender(outputs.kafka, acked=self._acked, beat=outputs.beat, limit_s=outputs.wait_s, limits=limits)
 
     def write_batch(self, values: list[Batch]) -> None:
         self._wide.heed()
         fenced: list[Outgoing] = []
         wide: list[Outgoing] = []
         for batch in values:
+            if self._outputs.alone:
+                for item in batch.items:
+                    if isinstance(item, Tick):
+                        self.guard.heard(item.clock)
             for event in published(batch.items, self._outputs.topics):
                 out = self._fresh(event, batch.stamps)
                 if out is not None:
@@ -86,9 +98,8 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
             self.guard.drop_orphans()
         topics = []
         for topic in sorted(self._outputs.topics):
-            found = self._opened.found[topic]
-            lows = tuple((part, self.guard.low((topic, part))) for part in self._parts(topic))
-            topics.append((topic, found.topic_id, found.partitions, lows))
+            reach = tuple((part, *self.guard.reach((topic, part))) for part in self._parts(topic))
+            topics.append((topic, self._opened.found[topic].topic_id, self._partitions[topic], reach))
         return (VERSION, self._outputs.lanes, tuple(topics))
 
     def close(self) -> None:
@@ -129,7 +140,7 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
             self._opened.renew(self._lane)
             there = self._ids_since(marks)
             left = [out for out in fenced if _id_of(out.value) not in there]
-            self.written_anew += len(left)
+            self.written_anew.update(out.topic[len(self._outputs.prefix) :] for out in left)
             if not left:
                 return
             if not self._lost(partial(self._transact, left)) and not self._lost(self._commands.commit):
@@ -145,12 +156,14 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         return self.guard.next_of((out.topic[len(self._outputs.prefix) :], out.partition))
 
     def _parts(self, topic: str) -> list[int]:
-        return list(range(self._lane, self._opened.found[topic].partitions, self._outputs.lanes))
+        return [part for part in range(self._partitions[topic]) if self._outputs.lane_of(part) == self._lane]
 
     def _fresh(self, event: Event, stamps: Mapping[str, int]) -> Outgoing | None:
         """A derived record as it goes out; None if it is there already."""
         topic, record = event.topic, event.record
         assert isinstance(record, Record), "lean records are never derived"
+        if self._spoken_of_elsewhere(record):
+            return None
         key = key_of(topic, record)
         place = (topic, self._partition(topic, key))
         if not topic.startswith("ops."):  # those have the times of what was refused or late
@@ -177,17 +190,36 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
 
     def _refused(self, event: Event, partition: int, why: str) -> Outgoing | None:
         letters = "ops.dead-letter"
+        record = event.record
+        if isinstance(record, DeadLetter) and record != bare(record):  # a small topic takes at least that
+            return self._fresh(msgspec.structs.replace(event, record=bare(record)), {})
         if event.topic == letters or letters not in self._outputs.topics:
             raise Misrouted(f"{event.topic}: a record cannot be written, nor its dead letter: {why}")
         self.guard.counts["refused", event.topic] += 1
         return self._fresh(
-            refused_by_sink(event=event, partition=partition, detail=why, sealed=self._outputs.sealed), {}
+            refused_by_sink(
+                event=event,
+                site_id=self._outputs.site_id,
+                partition=partition,
+                detail=why,
+                sealed=self._outputs.sealed,
+            ),
+            {},
+        )
+
+    def _spoken_of_elsewhere(self, record: Record) -> bool:
+        """Whether a refusal is for another process to tell: each that reads alone reads reference topics whole."""
+        return (
+            self._outputs.source_lanes is not None
+            and isinstance(record, DeadLetter)
+            and record.origin_topic in REFERENCE
+            and self._outputs.lane_of(record.origin_partition) != self._lane
         )
 
     def _partition(self, topic: str, key: str) -> int:
-        count = self._opened.found[topic].partitions
+        count = self._partitions[topic]
         chosen = partition_of(key, count)
-        if chosen % self._outputs.lanes == self._lane:
+        if self._outputs.lane_of(chosen) == self._lane:
             return chosen
         ours = self._parts(topic)
         if topic.startswith("ops.") and ours:
@@ -198,10 +230,10 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
     def _acked(self, name: str, part: int, offset: int) -> None:
         self.guard.written((name[len(self._outputs.prefix) :], part), offset)
 
-    def _read_back(self, resume: Snapshot | None) -> None:
+    def _read_back(self, resumed: Resumed) -> None:
         prefix = self._outputs.prefix
         places = [(topic, part) for topic in sorted(self._outputs.topics) for part in self._parts(topic)]
-        bases = self._opened.bases(self._outputs, places, resume)
+        bases = self._opened.bases(self._outputs, places, resumed.reach)
         for (name, part), end in self._opened.tails.read(bases, self._found, patience_s=_PATIENCE_S).items():
             self.guard.begins((name[len(prefix) :], part), end)
 
@@ -216,6 +248,9 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         except (BadFraming, Undecodable):  # not ours, so never one of our ids
             self.guard.counts["foreign", topic] += 1
             return
+        kind, at_ms = message.timestamp()
+        if topic.startswith("ops.") and kind:  # their own time is that of what was refused, which may be any
+            event_time = min(event_time, at_ms * 1000)
         self.guard.found((topic, part), event_id, Pending(offset, event_time, message.key() or b""))
 
 

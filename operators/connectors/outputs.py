@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from operators.connectors.guard import Place
+from operators.connectors.clock import wall
+from operators.connectors.dealing import process_of
+from operators.connectors.guard import Place, Reach
 from operators.connectors.owner import Owner
 from operators.connectors.senders import FencedSender
 from operators.connectors.tails import Output, OutputChanged, TailGone, Tails
@@ -12,8 +14,12 @@ from schemas.items import Batch
 from schemas.letters import Sealed
 
 Snapshot = tuple[Any, ...]
-"""(version, lanes, ((topic, topic id, partitions, ((partition, offset), ...)), ...)): str and int only."""
-VERSION = 1
+"""(version, lanes, ((topic, topic id, partitions, ((partition, *reach), ...)), ...)): str and int only.
+
+Version 1 has of each reach the first offset only.
+"""
+VERSION = 2
+_READABLE = frozenset({1, VERSION})
 HOUR_US = 3_600_000_000
 FENCED = frozenset({"action.command"})
 """What is written in transactions unless told otherwise."""
@@ -28,9 +34,13 @@ class Outputs:
         flow: name of the flow; with `sink` and the lane it names the transactions, for ever.
         schema_ids: schema id by topic; its topics are what is written.
         sealed: seals the payload of a dead letter.
+        site_id: the site of the flow, which stands in dead letters of the sink.
         prefix: stands before every topic and transactional id.
         fenced: topics written in transactions, which shut out a zombie at about 3 ms a batch.
         lanes: how many lanes there are, for the life of the state; `mine` are those of this process.
+        source_lanes: lanes of the source, where each lane here is a process that writes what it read itself: it
+            has the partitions of its lanes. None where `outlets` deals what is written over the lanes.
+        dealt: partitions that the keys of a topic are dealt over, for the life of the state; the topic may have more.
         horizon_s: how far back tails are read where there is no snapshot; None is all of it.
         orphan_after: event time after which an id that was not repeated is given up (µs): the longest stay and
             lateness together.
@@ -45,11 +55,14 @@ class Outputs:
     flow: str
     schema_ids: Mapping[str, int]
     sealed: Sealed
+    site_id: str = ""
     prefix: str = ""
     sink: str = "records"
     fenced: frozenset[str] = FENCED
     lanes: int = 1
     mine: tuple[int, ...] | None = None
+    source_lanes: int | None = None
+    dealt: Mapping[str, int] = field(default_factory=dict)
     horizon_s: float | None = None
     orphan_after: int = 24 * HOUR_US
     settle_s: float = 3600.0
@@ -74,6 +87,15 @@ class Outputs:
         """Names of the lanes of all processes, in order."""
         return [self.lane_name(lane) for lane in range(self.lanes)]
 
+    @property
+    def alone(self) -> bool:
+        """Whether all that a lane writes comes to it in one stream: nobody else deals anything to it."""
+        return self.lanes == 1 or self.source_lanes is not None
+
+    def lane_of(self, partition: int) -> int:
+        """The lane that writes a partition, of any topic; by the rule by which the source deals out what is read."""
+        return process_of(partition, self.source_lanes or self.lanes, self.lanes)
+
     def lane_name(self, lane: int) -> str:
         """Name of a lane; zero-padded, since the engine sorts names as text."""
         return f"out-{lane:02d}"
@@ -82,6 +104,13 @@ class Outputs:
 def writers(prefix: str, flow: str, sink: str = "records") -> str:
     """What the transactional ids of a flow begin with."""
     return f"{prefix}{flow}.{sink}."
+
+
+class Resumed(NamedTuple):
+    """What a snapshot says: how far each tail reaches, and the partitions that keys were dealt over by topic."""
+
+    reach: Mapping[Place, Reach]
+    partitions: Mapping[str, int]
 
 
 @dataclass
@@ -100,30 +129,77 @@ class Opened:
         self.fenced[lane].abandon()
         self.fenced[lane] = self.made(lane)
 
-    def bases(self, outputs: Outputs, places: list[Place], resume: Snapshot | None) -> dict[Place, int]:
-        """Where the tail of each partition begins: by the snapshot, else by the horizon.
+    def resumed(self, outputs: Outputs, resume: Snapshot | None) -> Resumed:
+        """Read a snapshot, which must be of these topics.
 
         Raises:
-            OutputChanged: the snapshot speaks of other topics, or of more records than there are.
+            OutputChanged: it speaks of others, or of other lanes.
+        """
+        if resume is None:
+            return Resumed({}, {})
+        version, lanes, topics = resume
+        if version not in _READABLE or lanes != outputs.lanes:
+            raise OutputChanged(
+                f"the snapshot of the sink has version {version} and {lanes} lanes; this program has {VERSION} and"
+                f" {outputs.lanes}. Both are fixed for the life of the state"
+            )
+        reach, counts = {}, {}
+        for topic, topic_id, partitions, places in topics:
+            if topic not in self.found:
+                continue
+            if self.found[topic].topic_id != topic_id:
+                raise OutputChanged(
+                    f"{outputs.prefix}{topic} was made anew since the last snapshot: what is on it can no longer be"
+                    " told. Restore it, or start with a new recovery store and state"
+                )
+            self._keeps(outputs, topic, partitions)
+            counts[topic] = partitions
+            for part, low, *more in places:
+                reach[topic, part] = Reach(low, *more) if more else Reach(low, low, 0)
+        return Resumed(reach, counts)
+
+    def _keeps(self, outputs: Outputs, topic: str, partitions: int) -> None:
+        """Refuse to deal the keys of a topic over another number of partitions than so far."""
+        now = self.found[topic].partitions
+        if topic in outputs.dealt and now != partitions:
+            raise OutputChanged(
+                f"{outputs.prefix}{topic}: keys would be dealt over {now} partitions, and were over {partitions}: they"
+                f" would move. Set partitions = {partitions} in [topics]; the topic may have more"
+            )
+        if now < partitions or (now > partitions and not outputs.alone):
+            raise OutputChanged(
+                f"{outputs.prefix}{topic} has {now} partitions, and had {partitions}: keys would"
+                " move. Make a new topic of the old count and copy it"
+            )
+
+    def bases(self, outputs: Outputs, places: list[Place], reach: Mapping[Place, Reach]) -> dict[Place, int]:
+        """Where the tail of each partition begins: by the snapshot, else by the horizon.
+
+        What retention has taken of ids that nobody says again is no loss; of what this flow wrote itself it is.
+
+        Raises:
+            OutputChanged: the snapshot speaks of more records than there are.
             TailGone: some of the tail is no longer there.
         """
         prefix = outputs.prefix
-        known = _checked(outputs, self.found, resume)
-        bases = {(prefix + topic, part): known[topic, part] for topic, part in places if (topic, part) in known}
-        gone = []
+        bases = {(prefix + topic, part): reach[topic, part].low for topic, part in places if (topic, part) in reach}
+        gone: dict[str, str] = {}
+        forgotten = wall() - outputs.orphan_after
         for (name, part), low in self.tails.lows(bases).items():
-            base = bases[name, part]
+            base, topic = bases[name, part], name[len(prefix) :]
             if base < low:
-                told = f"{name[len(prefix) :]}:{part}"
-                if told not in outputs.accept_loss:
-                    gone.append(f"{told} (read from {base}, it begins at {low})")
+                _, firm, newest = reach[topic, part]
+                told, leftover = f"{topic}:{part}", low <= firm and newest < forgotten
+                if not leftover and told not in outputs.accept_loss:
+                    gone[told] = f"{told} (read from {base}, it begins at {low})"
                 bases[name, part] = low
         if gone:
             raise TailGone(
-                f"outputs were kept too short a time to tell what is on them: {', '.join(sorted(gone))}. A replay might"
-                " write it twice; to start all the same: footfall run --accept-loss TOPIC:PARTITION"
+                f"outputs were kept too short a time to tell what is on them: {', '.join(sorted(gone.values()))}."
+                " A replay might write it twice",
+                tuple(sorted(gone)),
             )
-        unknown = [(prefix + topic, part) for topic, part in places if (topic, part) not in known]
+        unknown = [(prefix + topic, part) for topic, part in places if (topic, part) not in reach]
         bases |= self.tails.since(unknown, outputs.horizon_s)
         for (name, part), end in sorted(self.tails.ends(bases).items()):
             if end < bases[name, part]:
@@ -132,31 +208,3 @@ class Opened:
                     " lost on the broker. Restore it, or start with a recovery store of its age"
                 )
         return bases
-
-
-def _checked(outputs: Outputs, found: Mapping[str, Output], resume: Snapshot | None) -> dict[Place, int]:
-    """Where each tail begins by the snapshot, which must be of these topics."""
-    if resume is None:
-        return {}
-    version, lanes, topics = resume
-    if (version, lanes) != (VERSION, outputs.lanes):
-        raise OutputChanged(
-            f"the snapshot of the sink has version {version} and {lanes} lanes; this program has {VERSION} and"
-            f" {outputs.lanes}. Both are fixed for the life of the state"
-        )
-    known = {}
-    for topic, topic_id, partitions, lows in topics:
-        if topic not in found:
-            continue
-        if found[topic].topic_id != topic_id:
-            raise OutputChanged(
-                f"{outputs.prefix}{topic} was made anew since the last snapshot: what is on it can no longer be told."
-                " Restore it, or start with a new recovery store and state"
-            )
-        if found[topic].partitions != partitions:
-            raise OutputChanged(
-                f"{outputs.prefix}{topic} has {found[topic].partitions} partitions, and had {partitions}: keys would"
-                " move. Make a new topic of the old count and copy it"
-            )
-        known.update({(topic, part): low for part, low in lows})
-    return known

@@ -77,8 +77,7 @@ class Owner:
         if len(heard) < len(self._outputs) or any(error is not None for error, _ in heard):
             why = next((str(error) for error, _ in heard if error is not None), "no answer")
             raise OwnerUnreadable(
-                f"{self._topic}: the claim on the outputs must be written; {why}. If the topic is missing:"
-                " footfall topics create --apply"
+                f"{self._topic}: the claim on the outputs must be written: {why}; is the topic there?"
             )
         for _, message in heard:
             key, offset = message.key(), message.offset()

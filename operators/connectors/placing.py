@@ -1,7 +1,8 @@
 """Where each partition is read from: resumed strictly, or placed once at a concrete offset; in doubt refused."""
 
 from operators.connectors.backlog import Part
-from operators.connectors.cluster import Place, Refused, Say, Seen
+from operators.connectors.cluster import Place, Refused, RowsGone, Say, Seen
+from operators.connectors.dealing import stays
 from operators.connectors.reading import FORMAT, Counters, Loss, SourceRule, State
 from schemas.topics import TOPICS
 
@@ -46,8 +47,17 @@ class Placing:
             )
         self._states[lane] = state
 
-    def equal(self, seen: Seen) -> None:
-        """Refuse topics that are read together and have not equally many partitions."""
+    def fits(self, seen: Seen) -> None:
+        """Refuse topics that have grown where keys would go to other processes, or to lanes apart from each other."""
+        for topic, count, dealt in self._grown(seen):
+            whole = topic in self._rule.reference  # every process reads all of it
+            if not (whole or stays(count, dealt, self._rule.lanes, self._rule.processes)):
+                raise Refused(
+                    f"{topic} has {count} partitions, and its keys are dealt over {dealt} to {self._rule.processes}"
+                    f" processes: subjects would go to processes that know nothing of them. Copy it into a new topic of"
+                    f" {dealt} partitions and start with --accept-loss {topic}:PARTITION for each of them, or begin"
+                    f" anew with partitions = {count} in [topics]"
+                )
         counts = {
             topic: seen.shapes[name].partitions
             for name, topic in self.names.items()
@@ -70,6 +80,7 @@ class Placing:
             for topic, partition, offset, topic_id in state[3]
         }
         known = {topic for topic, _ in stored}
+        self._first(seen, known)
         for gone in sorted(known - set(self.names.values())):
             self._say(f"topic {gone} is no longer read; its place is forgotten")
         found: dict[Place, Part] = {}
@@ -85,6 +96,24 @@ class Placing:
         if missing := [f"{topic}:{number}" for topic, number in sorted(stored) if topic in self.names.values()]:
             raise Refused(f"partitions that were read must still be there; missing: {', '.join(missing)}")
         return found
+
+    def _first(self, seen: Seen, known: set[str]) -> None:
+        """A topic that nobody has read must have as many partitions as are set: what is not meant ends here."""
+        for topic, count, dealt in self._grown(seen):
+            if topic not in known:
+                raise Refused(
+                    f"{topic}: partitions must be {dealt}; it is {count}; set partitions = {count} in [topics] if all"
+                    " topics keyed alike have as many; else make it anew"
+                )
+
+    def _grown(self, seen: Seen) -> list[tuple[str, int, int]]:
+        """Topics that have more partitions than their keys are dealt over: topic, partitions, dealt."""
+        found = [
+            (topic, seen.shapes[name].partitions, self._rule.dealt[topic])
+            for name, topic in sorted(self.names.items())
+            if name in seen.shapes and topic in self._rule.dealt
+        ]
+        return [(topic, count, dealt) for topic, count, dealt in found if count > dealt]
 
     def new(self, seen: Seen, known: dict[Place, Part]) -> list[Part]:
         """Partitions that nobody knew, each at its first row."""
@@ -133,25 +162,23 @@ class Placing:
         return offset if low <= offset <= end else self.out_of_range(part, offset, low, end)
 
     @staticmethod
-    def recreated(part: Part, old: str, new: str) -> Refused:
+    def recreated(part: Part, old: str, new: str) -> RowsGone:
         """The topic is not the one that was read."""
-        return Refused(
-            f"{part.topic}:{part.partition}: the topic was deleted and made again (id {old} then, {new} now), the "
-            f"stored offset means nothing in it; to read it from its beginning: --accept-loss "
-            f"{part.topic}:{part.partition}"
+        return RowsGone(
+            f"{part.topic}:{part.partition}",
+            f"the topic was deleted and made again (id {old} then, {new} now), the stored offset means nothing in it",
         )
 
     def out_of_range(self, part: Part, wanted: int, low: int, end: int) -> int:
         """Where to go on when the wanted offset is not there and a person has written the loss off.
 
         Raises:
-            Refused: nobody has.
+            RowsGone: nobody has.
         """
         if (part.topic, part.partition) in self._rule.accept_loss:
             return self._lose(part, wanted, low if wanted < low else end)
-        raise Refused(
-            f"{part.topic}:{part.partition}: offset {wanted} is wanted, the broker has {low} to {end}: rows are gone; "
-            f"to go on without them: --accept-loss {part.topic}:{part.partition}"
+        raise RowsGone(
+            f"{part.topic}:{part.partition}", f"offset {wanted} is wanted, the broker has {low} to {end}: rows are gone"
         )
 
     def _lose(self, part: Part, wanted: int, to: int, *, made_again: bool = False) -> int:

@@ -14,7 +14,7 @@ from operators.connectors.hands import Hands
 from operators.connectors.merge import STEP
 from operators.connectors.placing import Placing
 from operators.connectors.reading import FORMAT, Counters, SourceRule, State, group_of
-from schemas.items import Item
+from schemas.items import Heard, Item
 
 AWAY = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE})
 HELD_BYTES = 4 << 20
@@ -61,7 +61,7 @@ class Pump:
         free = [place for place in self._first.lows if names[place[0]] not in rule.reference]
         begin = {} if rule.start == "earliest" else self._cluster.offsets(free, rule.start, rule.wait_s)
         self._placing = Placing(rule, begin, counters, say)
-        self._placing.equal(self._first)
+        self._placing.fits(self._first)
         self._watch = Watch(self._cluster, names, rule.refresh_s)
         self._consumer = Consumer(
             {
@@ -109,6 +109,14 @@ class Pump:
                 self._poll(CLOSING_S)
         self._round.add(lane)
         return self._hands.take(lane, self._clock, self.counters.messages), self._clock
+
+    def give_back(self, items: list[Item]) -> None:
+        """Take back the rows of the last `take`, which are not handed on after all: the next start reads them."""
+        for item in reversed(items):
+            if isinstance(item, Heard):
+                self._parts[self._rule.prefix + item.topic, item.partition].next = item.offset
+                self._hands.counter -= 1
+                self.counters.messages[item.topic] -= 1
 
     def snapshot(self, lane: int) -> State:
         """Where a lane stands at the end of an epoch: after what was handed on, not after what was fetched."""
@@ -232,6 +240,7 @@ class Pump:
         if now // 1_000_000 == self._second:
             return
         self._second = now // 1_000_000
+        self.counters.measured_at = monotonic()
         for part in self._parts.values():
             high = part.end if part.at_end else max(self._high(part), part.end)
             self.counters.lag[part.topic, part.partition] = max(0, high - part.next)
@@ -336,7 +345,7 @@ class Pump:
             shape = seen.shapes.get(part.name)
             if shape is not None and shape.id != part.id:
                 raise self._placing.recreated(part, part.id, shape.id)
-        self._placing.equal(seen)
+        self._placing.fits(seen)
         for part in self._placing.new(seen, self._parts):
             self._parts[part.name, part.partition] = part
             if part.reference or self._live:

@@ -34,6 +34,9 @@ class SourceRule:
             read: then each reads the reference topics of its lanes only. Else a process reads them whole.
         site_id: the site that what is told of the source carries.
         start: where a first start begins, but for reference topics.
+        processes: how many processes share the lanes and nothing else: a key must stay with its process.
+        dealt: partitions that the keys of a topic are dealt over. A first start wants exactly so many; afterwards
+            a topic may have grown, if its keys stay with their processes.
         together: topics that must have equally many partitions.
         accept_loss: partitions whose lost rows were written off by a person.
         max_block_s: longest wait for a message.
@@ -53,6 +56,8 @@ class SourceRule:
     keyed: bool = False
     site_id: str = ""
     start: Where = "earliest"
+    processes: int = 1
+    dealt: Mapping[str, int] = field(default_factory=dict)
     together: frozenset[str] = frozenset()
     accept_loss: frozenset[Place] = frozenset()
     max_block_s: float = 0.005
@@ -86,14 +91,15 @@ class Loss(NamedTuple):
 class Counters:
     """What may be told of a source; written by the flow, read by whoever exports it.
 
-    `age` is how long ago the next row was appended, in seconds, 0 where none is held. `polled_at` is monotonic, in
-    seconds. `stall_s` is how long the last epoch close kept a lane waiting,
+    `age` is how long ago the next row was appended, in seconds, 0 where none is held; it and `lag` are those of
+    `measured_at`. Times are monotonic, in seconds. `stall_s` is how long the last epoch close kept a lane waiting,
     `epochs` how many are known to be durable. `lost` only grows.
     """
 
     messages: Counter[str] = field(default_factory=Counter)
     lag: dict[Place, int] = field(default_factory=dict)
     age: dict[Place, float] = field(default_factory=dict)
+    measured_at: float = 0.0
     polled_at: float = 0.0
     reference_read: bool = False
     caught_up: bool = False

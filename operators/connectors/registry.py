@@ -137,9 +137,12 @@ class Registry:
         """Compatibility set for a subject itself; None where it is the registry's own."""
         return self._call("GET", _config(subject), lambda said: str(said["compatibilityLevel"]), _NO_SUBJECT, _UNSET)
 
-    def set_level(self, subject: str) -> None:
-        """Make a subject FULL_TRANSITIVE."""
-        self._call("PUT", _config(subject), bool, body={"compatibility": LEVEL})
+    def set_level(self, subject: str, level: str | None = LEVEL) -> None:
+        """Set the compatibility of a subject; None gives it that of the registry itself."""
+        if level is None:
+            self._call("DELETE", _config(subject), bool, _NO_SUBJECT, _UNSET)
+        else:
+            self._call("PUT", _config(subject), bool, body={"compatibility": level})
 
     def agrees(self, subject: str, number: int, text: str) -> bool:
         """Whether the registry finds a schema compatible with a version, at the level that is set."""

@@ -6,7 +6,7 @@ process stops, and the replay makes good what is missing.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ class Sender:
         acked: told topic, partition and offset of each acknowledged record, at a later call.
         beat: called at least once a second while it waits.
         limit_s: how long the broker may be away before records are given up and the process stops.
-        largest: bytes of the largest record.
+        limits: bytes of the largest record of each of its topics.
         more: further settings of the client.
     """
 
@@ -59,7 +59,7 @@ class Sender:
         acked: Callable[[str, int, int], None],
         beat: Callable[[], None] = lambda: None,
         limit_s: float,
-        largest: int,
+        limits: Collection[int],
         more: Mapping[str, Any] | None = None,
     ) -> None:
         self._acked, self._beat, self._limit = acked, beat, limit_s
@@ -70,8 +70,8 @@ class Sender:
             "enable.idempotence": True,
             "compression.type": "lz4",
             "linger.ms": 5,
-            "message.max.bytes": largest,
-            "batch.size": min(largest, 262_144),
+            "message.max.bytes": max(*limits, 1000),  # the client takes no less
+            "batch.size": min(*limits, 262_144),
             "queue.buffering.max.messages": 200_000,
             "error_cb": self._heard.append,
         }
@@ -180,11 +180,11 @@ class FencedSender(Sender):
         acked: Callable[[str, int, int], None],
         beat: Callable[[], None] = lambda: None,
         limit_s: float,
-        largest: int,
+        limits: Collection[int],
     ) -> None:
         self.name = name
         more = {"transactional.id": name, "transaction.timeout.ms": TRANSACTION_MS, "linger.ms": 0}
-        super().__init__(kafka, acked=acked, beat=beat, limit_s=limit_s, largest=largest, more=more)
+        super().__init__(kafka, acked=acked, beat=beat, limit_s=limit_s, limits=limits, more=more)
 
     def _times(self) -> dict[str, Any]:
         return {}  # inside a transaction a record waits no longer than the transaction

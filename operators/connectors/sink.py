@@ -8,6 +8,7 @@ right for one shard; with more, `GuardedSink.outlets` deals a batch over them be
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from os import urandom
 
@@ -18,7 +19,7 @@ from operators.connectors.outlet import Lane
 from operators.connectors.outputs import Opened, Outputs, Snapshot
 from operators.connectors.owner import OWNER, Owner
 from operators.connectors.senders import FencedSender
-from operators.connectors.tails import Tails
+from operators.connectors.tails import Output, OutputChanged, Tails
 from schemas.items import Batch, Item, Tally, Tick
 from schemas.keys import key_of, partition_of
 from schemas.parcels import Packed, packed
@@ -34,13 +35,14 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
         self._mine = outputs.mine if outputs.mine is not None else tuple(range(outputs.lanes))
         self._names = [outputs.lane_name(lane) for lane in self._mine]
         self._opened: Opened | None = None
+        self._grown: list[str] = []
         self.lanes: dict[int, Lane] = {}
 
     def open(self) -> None:
         """Look at the topics, claim the outputs, and shut out former selves: all lanes at once.
 
         Raises:
-            OutputChanged: a topic is missing.
+            OutputChanged: a topic is missing, or has not enough partitions for each lane to have one.
             Fenced, Undelivered, OwnerUnreadable: the outputs are not to be had.
         """
         if self._opened is not None:
@@ -48,7 +50,13 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
         outputs = self._outputs
         tails = Tails(outputs.kafka, beat=outputs.beat, limit_s=outputs.start_s)
         found = tails.outputs(outputs.prefix + topic for topic in outputs.topics)
-        ours = {topic: found[outputs.prefix + topic] for topic in outputs.topics}
+        self._grown = [
+            f"{outputs.prefix}{topic}: partitions must be {outputs.dealt[topic]}; it is {count}; set"
+            f" partitions = {count} in [topics] if all topics keyed alike have as many; else make it anew"
+            for topic in sorted(outputs.topics & outputs.dealt.keys())
+            if (count := found[outputs.prefix + topic].partitions) > outputs.dealt[topic]
+        ]
+        ours = {topic: _dealt(outputs, topic, found[outputs.prefix + topic]) for topic in outputs.topics}
         named = {lane: outputs.writer_name(lane) for lane in self._mine}
         owner = None
         if outputs.owner:
@@ -59,12 +67,12 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
             owner.claim()
         acked: dict[int, Callable[[str, int, int], None]] = {}
         transactional = outputs.topics & outputs.fenced
-        largest = min((ours[topic].largest for topic in transactional), default=0)
+        limits = [ours[topic].largest for topic in transactional]
 
         def made(lane: int, wait_s: float = outputs.wait_s) -> FencedSender:
             sender = FencedSender(
                 outputs.kafka, named[lane], acked=partial(_told, acked, lane), beat=outputs.beat,
-                limit_s=outputs.wait_s, largest=largest,
+                limit_s=outputs.wait_s, limits=limits,
             )  # fmt: skip
             sender.open(wait_s)
             return sender
@@ -88,6 +96,8 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
     def build_part(self, step_id: str, for_part: str, resume_state: Snapshot | None) -> Lane:  # noqa: ARG002
         self.open()
         assert self._opened is not None
+        if resume_state is None and self._outputs.alone and self._grown:
+            raise OutputChanged("; ".join(self._grown))
         lane = self._mine[self._names.index(for_part)]
         self.lanes[lane] = Lane(self._outputs, self._opened, lane, resume_state)
         return self.lanes[lane]
@@ -104,7 +114,7 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
         dealt: dict[int, list[Item]] = {own: [item for item in batch.items if isinstance(item, Tally | Tick)]}
         for event in published(batch.items, outputs.topics):
             partitions = self._opened.found[event.topic].partitions
-            lane = partition_of(key_of(event.topic, event.record), partitions) % outputs.lanes
+            lane = outputs.lane_of(partition_of(key_of(event.topic, event.record), partitions))
             dealt.setdefault(lane, []).append(event)
         names = {lane: outputs.lane_name(lane) for lane in dealt}
         return [(names[lane], packed(Batch(items, batch.stamps, names[lane]))) for lane, items in dealt.items()]
@@ -112,3 +122,15 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
 
 def _told(acked: Mapping[int, Callable[[str, int, int], None]], lane: int, topic: str, part: int, offset: int) -> None:
     acked[lane](topic, part, offset)
+
+
+def _dealt(outputs: Outputs, topic: str, found: Output) -> Output:
+    """A topic with the partitions that are written."""
+    if topic in outputs.dealt:
+        return replace(found, partitions=min(found.partitions, outputs.dealt[topic]))
+    if topic.startswith("ops.") and outputs.alone and found.partitions < outputs.lanes:
+        raise OutputChanged(
+            f"{outputs.prefix}{topic} has {found.partitions} partitions where {outputs.lanes} processes each write one of"
+            f" their own: kafka-topics.sh --alter --topic {outputs.prefix}{topic} --partitions {outputs.lanes}"
+        )
+    return found

@@ -4,6 +4,7 @@ Lane i of L holds partition p of every topic with p % L == i. L is fixed for the
 process are one stream under one key, or, for steps that run on several processes, a stream each under its shard.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Event as Flag
 
@@ -15,8 +16,10 @@ from operators.connectors.files import SHARD, Keyed
 from operators.connectors.gaps import Gaps
 from operators.connectors.pump import Pump
 from operators.connectors.reading import Counters, SourceRule, State
-from schemas.items import Batch
+from schemas.items import Batch, Item
 from schemas.shards import SHARDS
+
+Prepare = Callable[[list[Item]], bool]
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 """Awake at once, always: the waiting is done in the consumer."""
@@ -40,9 +43,11 @@ def losses(named: list[str]) -> frozenset[Place]:
 class _Lane(StatefulSourcePartition[Keyed, State]):
     """One group of partitions; what is said of it is in its pump."""
 
-    def __init__(self, pump: Pump, gaps: Gaps, number: int, shard: str, stop: Flag, resume: State | None) -> None:
+    def __init__(
+        self, pump: Pump, gaps: Gaps, number: int, shard: str, stop: Flag, prepare: Prepare, resume: State | None
+    ) -> None:
         self._pump, self._gaps, self._number, self._stop = pump, gaps, number, stop
-        self._shard = shard
+        self._shard, self._prepare = shard, prepare
         self._snapped: tuple[State, float] | None = None
         pump.resume(number, resume)
 
@@ -53,6 +58,9 @@ class _Lane(StatefulSourcePartition[Keyed, State]):
             self._pump.durable(self._snapped[0], monotonic() - self._snapped[1])
             self._snapped = None
         items, clock = self._pump.take(self._number)
+        if items and not self._prepare(items):
+            self._pump.give_back(items)
+            raise StopIteration
         items = self._gaps.before(items, clock)
         return [(self._shard, Batch(items, {"heard": clock}, self._shard))] if items else []
 
@@ -83,12 +91,14 @@ class KafkaSource(FixedPartitionedSource[Keyed, State]):
         rule: what is read, and how.
         stop: when set, the lanes end with their last snapshot, and nothing is read twice.
         say: is told what a person should know.
+        prepare: is given what a lane is about to hand on, and may take its time; False where a drain was asked for
+            before it could be handed on.
     """
 
-    def __init__(self, rule: SourceRule, *, stop: Flag, say: Say) -> None:
+    def __init__(self, rule: SourceRule, *, stop: Flag, say: Say, prepare: Prepare = lambda _items: True) -> None:
         if rule.keyed and rule.lanes > len(SHARDS):
             raise ValueError(f"keyed lanes must be at most {len(SHARDS)}, one a shard; got {rule.lanes}")
-        self._rule, self._stop, self._say = rule, stop, say
+        self._rule, self._stop, self._say, self._prepare = rule, stop, say, prepare
         self._pump: Pump | None = None
         self.counters = Counters()
         self._gaps = Gaps(rule.site_id, rule.flow, self.counters)
@@ -101,4 +111,4 @@ class KafkaSource(FixedPartitionedSource[Keyed, State]):
             self._pump = Pump(self._rule, self.counters, self._say)
         number = int(for_part.removeprefix("lane-"))
         shard = SHARDS[number] if self._rule.keyed else SHARD
-        return _Lane(self._pump, self._gaps, number, shard, self._stop, resume_state)
+        return _Lane(self._pump, self._gaps, number, shard, self._stop, self._prepare, resume_state)

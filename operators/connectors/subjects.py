@@ -2,10 +2,12 @@
 
 Every subject is FULL_TRANSITIVE: shops upgrade at different times, so old code reads new records and new code
 reads old ones. A subject's level is set before its first version, for a registry that is not told refuses nothing.
+Of a subject that has versions the level is somebody's choice: it is changed only when asked for, and our own check
+is FULL_TRANSITIVE whatever it is.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -20,12 +22,16 @@ from schemas.topics import TOPICS
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is to be done for one subject: `id` and `version` are None until its schema is registered."""
+    """What is to be done for one subject: `id` and `version` are None until its schema is registered.
+
+    `level` is the one it was found with, None where it is the registry's own; `becomes` the one it is to have.
+    """
 
     subject: str
     topic: str
     level: str | None
     versions: tuple[Version, ...]
+    becomes: str | None = LEVEL
     version: int | None = None
     id: int | None = None
 
@@ -37,7 +43,10 @@ class Entry:
     def as_json(self) -> dict[str, Any]:
         """For machines."""
         action = "known" if self.known else "register"
-        return {"subject": self.subject, "action": action, "version": self.version, "id": self.id, "level": self.level}
+        return {
+            "subject": self.subject, "action": action, "version": self.version, "id": self.id, "level": self.level,
+            "becomes": self.becomes,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ class Plan:
 
 
 class Incompatible(Exception):
-    """A schema breaks a rule against a version that is registered; nothing was registered."""
+    """A schema breaks a rule against a version that is registered; nothing was registered, every level is as it was."""
 
     def __init__(self, breaks: Iterable[Breaks]) -> None:
         self.breaks = tuple(breaks)
@@ -88,8 +97,16 @@ def ours(topics: Iterable[str] = tuple(TOPICS)) -> dict[str, dict[str, Any]]:
     return {topic: avsc.schema_of(topic) for topic in topics}
 
 
-def plan(registry: Registry, schemas: Mapping[str, dict[str, Any]], prefix: str = "") -> Plan:
+def plan(
+    registry: Registry, schemas: Mapping[str, dict[str, Any]], prefix: str = "", *, set_level: bool = False
+) -> Plan:
     """Compare schemas with every registered version; changes nothing.
+
+    Args:
+        registry: which to ask.
+        schemas: ours by topic.
+        prefix: stands before every subject.
+        set_level: whether subjects that have versions are to get our level, too.
 
     Raises:
         RegistryAway, RegistryRefused: with what was said.
@@ -98,31 +115,34 @@ def plan(registry: Registry, schemas: Mapping[str, dict[str, Any]], prefix: str 
     for topic, schema in schemas.items():
         subject, own = subject_of(topic, prefix), normal(schema)
         versions = tuple(registry.versions(subject))
-        entry = Entry(subject, topic, registry.level(subject), versions)
+        level = registry.level(subject)
+        entry = Entry(subject, topic, level, versions, level if versions and not set_level else LEVEL)
         for one in versions:
             theirs = None if one.schema is None else _readable(one.schema)
             if theirs == own:
-                entry = Entry(subject, topic, entry.level, versions, one.number, one.id)
+                entry = replace(entry, version=one.number, id=one.id)
             breaks.extend(_broken(subject, one.number, theirs, own))
         entries.append(entry)
     if not breaks:
-        breaks = _refused(registry, [entry for entry in entries if entry.level == LEVEL], schemas)
+        breaks = _refused(registry, entries, schemas)
     return Plan(tuple(entries), tuple(breaks))
 
 
 def apply(registry: Registry, planned: Plan, schemas: Mapping[str, dict[str, Any]]) -> list[Entry]:
-    """Set levels, let the registry check all, register what is new, and read it back; answers every subject.
+    """Set levels, let the registry check again by them, register what is new, and read it back; answers every subject.
 
     Raises:
-        Incompatible: nothing was registered.
+        Incompatible: nothing was registered, and every level is as it was.
         RegistryAway, RegistryRefused: running it again goes on where this stopped.
     """
     if planned.breaks:
         raise Incompatible(planned.breaks)
-    for entry in planned.entries:
-        if entry.level != LEVEL:
-            registry.set_level(entry.subject)
-    if breaks := _refused(registry, planned.entries, schemas):
+    changing = [entry for entry in planned.entries if entry.becomes != entry.level]
+    for entry in changing:
+        registry.set_level(entry.subject, entry.becomes)
+    if breaks := _refused(registry, changing, schemas):  # at the former level it may have refused less
+        for entry in changing:
+            registry.set_level(entry.subject, entry.level)
         raise Incompatible(breaks)
     ids = {
         entry.subject: entry.id
@@ -137,7 +157,7 @@ def apply(registry: Registry, planned: Plan, schemas: Mapping[str, dict[str, Any
         if back is None or fingerprint(normal(back)) != fingerprint(own):
             raise RegistryRefused(f"{entry.subject}: id {schema_id} reads back as another schema than was registered")
         version = next((one.number for one in registry.versions(entry.subject) if one.id == schema_id), None)
-        done.append(Entry(entry.subject, entry.topic, LEVEL, entry.versions, version, schema_id))
+        done.append(replace(entry, version=version, id=schema_id))
     return done
 
 
@@ -145,7 +165,7 @@ def ids(registry: Registry, topics: Iterable[str], prefix: str = "") -> dict[str
     """Schema id of each topic, for writing; ours must be registered.
 
     Raises:
-        NotRegistered: names every subject that lacks ours, and the command.
+        NotRegistered: names every subject that lacks ours.
         RegistryAway, RegistryRefused: with what was said.
     """
     found, missing = {}, []
@@ -158,10 +178,7 @@ def ids(registry: Registry, topics: Iterable[str], prefix: str = "") -> dict[str
         else:
             missing.append(subject_of(topic, prefix))
     if missing:
-        option = f" --prefix {prefix}" if prefix else ""
-        raise NotRegistered(
-            f"not registered: {', '.join(missing)}; run  footfall schemas register --registry URL{option}"
-        )
+        raise NotRegistered(f"not registered: {', '.join(missing)}")
     return found
 
 

@@ -38,8 +38,19 @@ class OutputChanged(Exception):
     """A topic is missing, or is not the one that the snapshot speaks of."""
 
 
+class OutputsMissing(OutputChanged):
+    """Topics that are to be written are not there."""
+
+
 class TailGone(Exception):
-    """Records that a replay may say again are no longer on the topic: they could be written twice."""
+    """Records that a replay may say again are no longer on the topic: they could be written twice.
+
+    `places` is how a person names the partitions, to start all the same.
+    """
+
+    def __init__(self, about: str, places: tuple[str, ...] = ()) -> None:
+        super().__init__(about)
+        self.places = places
 
 
 class Forbidden(Exception):
@@ -80,14 +91,14 @@ class Tails:
         """The topics as they stand.
 
         Raises:
-            OutputChanged: some are missing; names them all.
+            OutputsMissing: names them all.
         """
         asked = sorted(names)
         found: dict[str, Any] = {}
         until = monotonic() + PROPAGATED_S
         while missing := [name for name in asked if name not in found]:
             if monotonic() > until:
-                raise OutputChanged(f"missing topics: {', '.join(missing)}; make them: footfall topics create --apply")
+                raise OutputsMissing(f"missing topics: {', '.join(missing)}")
             found |= self._described(missing)
         configs = self._configs(asked)
         return {

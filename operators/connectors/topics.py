@@ -4,8 +4,8 @@ What exists is never altered: a partition more moves keys, a policy changed unde
 Whoever wants that is told the command, and decides.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -19,7 +19,7 @@ from schemas.topics import TOPICS
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
-_JOINED = frozenset("SIP")
+JOINED = frozenset("SIP")
 """Keys whose topics are read side by side: a key must lie in the same partition of each."""
 
 
@@ -32,6 +32,8 @@ class Wanted:
     config: Mapping[str, str]
     joined: bool = False
     """Read side by side with others: the count of partitions must be exactly this."""
+    replication: int | None = None
+    """Copies that a new topic gets; None as many as the broker gives."""
     operations: frozenset[str] = COMPARED
     """What we must be allowed to do with it."""
 
@@ -43,14 +45,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One topic as it stands on the broker.
-
-    `replicas` are those of the partition that has the fewest; `told` is whether the broker said what is ours to do.
-    """
+    """One topic as it stands on the broker; `told` is whether the broker said what is ours to do with it."""
 
     partitions: int
     config: Mapping[str, str]
-    replicas: int = 1
     told: bool = True
 
 
@@ -64,17 +62,23 @@ class Differs:
     found: str
     remedy: str
 
+    @property
+    def grown(self) -> bool:
+        """Whether it has more partitions than are set: what that means hangs on the state of who reads or writes it."""
+        return self.setting == "partitions" and int(self.found) > int(self.wanted)
+
     def __str__(self) -> str:
         return f"{self.topic}: {self.setting} must be {self.wanted}; it is {self.found}; {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is there, what is missing, and what differs; and all that was found, by name."""
+    """What is there, what is missing, what differs, and what only a person should know of; all that was found."""
 
     there: tuple[Wanted, ...]
     missing: tuple[Wanted, ...]
     differs: tuple[Differs, ...]
+    warnings: tuple[str, ...] = ()
     found: Mapping[str, Found] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -82,18 +86,27 @@ class Plan:
         return {
             "there": [one.name for one in self.there],
             "missing": [
-                {"topic": one.name, "partitions": one.partitions, "config": dict(one.config)} for one in self.missing
+                {"topic": one.name, "partitions": one.partitions, "replication": one.replication,
+                 "config": dict(one.config)}
+                for one in self.missing
             ],
             "differs": [
                 {"topic": one.topic, "setting": one.setting, "wanted": one.wanted, "found": one.found,
                  "remedy": one.remedy}
                 for one in self.differs
             ],
+            "warnings": list(self.warnings),
         }  # fmt: skip
 
 
 class NotMade(Exception):
     """The broker did not make a topic; the message names it."""
+
+
+def copied(topics: Iterable[Wanted], replication: int | None, min_insync: int | None) -> list[Wanted]:
+    """The same topics with as many copies, and as many of them in step before a write counts; None: as the broker says."""
+    more = {} if min_insync is None else {"min.insync.replicas": str(min_insync)}
+    return [replace(one, replication=replication, config={**one.config, **more}) for one in topics]
 
 
 def wanted(
@@ -111,7 +124,7 @@ def wanted(
         if topic.hours is not None:
             config["retention.ms"] = str(topic.hours * _HOUR_MS)
         may = (operations or {}).get(name, COMPARED)
-        found.append(Wanted(f"{prefix}{name}", partitions, config, topic.key in _JOINED, may))
+        found.append(Wanted(f"{prefix}{name}", partitions, config, topic.key in JOINED, operations=may))
     return found
 
 
@@ -120,13 +133,13 @@ def claims(prefix: str, operations: frozenset[str] = COMPARED) -> Wanted:
     return Wanted(f"{prefix}{OWNER}", 1, {"cleanup.policy": "compact"}, operations=operations)
 
 
-def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str) -> Plan:
-    """Compare what should be with what is.
+def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str, outputs: Container[str] = ()) -> Plan:
+    """Compare what should be with what is; of `outputs`, which are read back, a start wants the last day.
 
     A shorter retention than the table's is fine: it is the most that may be kept, not the least. Topics keyed by
     neither subject, identifier nor person are joined with nothing, so any count of partitions will do there.
     """
-    there, missing, differs = [], [], []
+    there, missing, differs, warnings = [], [], [], []
     for one in topics:
         if one.name not in found:
             missing.append(one)
@@ -135,46 +148,13 @@ def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str
         differs.extend(differences)
         if not differences:
             there.append(one)
-    return Plan(tuple(there), tuple(missing), tuple(differs), found)
-
-
-def brokers(admin: Admin) -> int:
-    """How many brokers there are.
-
-    Raises:
-        BrokerAway, BrokerRefused: with what was said.
-    """
-    with admin.client() as client:
-        return len(client.describe_cluster(request_timeout=CALL_S).result(CALL_S).nodes)
-
-
-def doubts(planned: Plan, outputs: Collection[str], brokers: int) -> list[str]:
-    """What stops no start and may lose rows one day: copies that are too few, outputs that go too soon."""
-    one_copy = sorted(name for name, found in planned.found.items() if found.replicas < 2)
-    one_ack = sorted(
-        name
-        for name, found in planned.found.items()
-        if found.replicas > 1 and int(found.config.get("min.insync.replicas", "2")) < 2
-    )
-    short = sorted(
-        name
-        for name, found in planned.found.items()
-        if name in outputs
-        and "delete" in found.config.get("cleanup.policy", "")
-        and 0 <= int(found.config.get("retention.ms", "-1")) < _DAY_MS
-    )
-    told = []
-    if brokers > 1 and one_copy:
-        told.append(f"replication factor 1, so a disk that is lost takes rows with it: {', '.join(one_copy)}")
-    if brokers > 1 and one_ack:
-        told.append(
-            f"min.insync.replicas 1, so what one broker alone has acknowledged may be lost: {', '.join(one_ack)}"
-        )
-    if short:
-        told.append(
-            f"retention.ms below a day, and after a stop longer than that a start is refused: {', '.join(short)}"
-        )
-    return told
+        kept = int(found[one.name].config.get("retention.ms", "-1"))
+        if one.name in outputs and "delete" in one.policy and 0 < kept < _DAY_MS:
+            warnings.append(
+                f"{one.name}: retention.ms is {kept}, less than a day: a start that comes later than that after a crash"
+                " cannot tell what was said already, and refuses"
+            )
+    return Plan(tuple(there), tuple(missing), tuple(differs), tuple(warnings), found)
 
 
 def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
@@ -184,6 +164,8 @@ def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
             f"set partitions = {found.partitions} in [topics] if all topics keyed alike have as many; else copy it into "
             "a new topic: a partition more would move keys"
         )
+        if found.partitions > one.partitions:
+            remedy += ". A flow that has run on it before goes on"
         answers.append(Differs(one.name, "partitions", str(one.partitions), str(found.partitions), remedy))
 
     def alter(name: str, value: str) -> str:
@@ -205,7 +187,7 @@ def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
     return answers
 
 
-def plan(admin: Admin, topics: Iterable[Wanted], bootstrap: str) -> Plan:
+def plan(admin: Admin, topics: Iterable[Wanted], bootstrap: str, outputs: Container[str] = ()) -> Plan:
     """Ask the broker and compare; changes nothing.
 
     Raises:
@@ -216,7 +198,7 @@ def plan(admin: Admin, topics: Iterable[Wanted], bootstrap: str) -> Plan:
     found, lacking = _ask(admin, topics)
     if lacking:
         raise NoRight(admin.access, lacking)
-    return compare(topics, found, bootstrap)
+    return compare(topics, found, bootstrap, outputs)
 
 
 def apply(admin: Admin, planned: Plan) -> list[str]:
@@ -230,7 +212,10 @@ def apply(admin: Admin, planned: Plan) -> list[str]:
         raise NotMade("nothing was made, because a topic differs: " + "; ".join(map(str, planned.differs)))
     if not planned.missing:
         return []
-    new = [NewTopic(one.name, num_partitions=one.partitions, config=dict(one.config)) for one in planned.missing]
+    new = [
+        NewTopic(one.name, one.partitions, -1 if one.replication is None else one.replication, config=dict(one.config))
+        for one in planned.missing
+    ]
     made = []
     with admin.client() as client:
         answers = client.create_topics(new, operation_timeout=CALL_S, request_timeout=3 * CALL_S)
@@ -275,9 +260,8 @@ def _ask(admin: Admin, topics: list[Wanted]) -> tuple[dict[str, Found], list[Lac
                     raise
                 continue
             if name in described:
-                partitions = described[name].partitions
-                copies = min((len(one.replicas) for one in partitions), default=0)
-                found[name] = Found(len(partitions), config, copies, allowed(described[name]) is not None)
+                told = described[name]
+                found[name] = Found(len(told.partitions), config, allowed(told) is not None)
     return found, [Lacking("topic", name, tuple(sorted(operations))) for name, operations in denied.items()]
 
 

@@ -13,10 +13,8 @@ from schemas.parcels import Packed, unpacked
 
 
 class _Part(StatefulSourcePartition[Any, Any]):
-    def __init__(
-        self, part: StatefulSourcePartition[Any, Any], pulse: Pulse, prepare: Callable[[list[Any]], None]
-    ) -> None:
-        self._part, self._pulse, self._prepare, self._closed = part, pulse, prepare, False
+    def __init__(self, part: StatefulSourcePartition[Any, Any], pulse: Pulse) -> None:
+        self._part, self._pulse, self._closed = part, pulse, False
 
     def next_batch(self) -> list[Any]:
         self._pulse.beat()
@@ -25,10 +23,7 @@ class _Part(StatefulSourcePartition[Any, Any]):
             self._pulse.durable()
         if self._pulse.stop.is_set():
             raise StopIteration
-        found = list(self._part.next_batch())
-        if found:
-            self._prepare(found)
-        return found
+        return list(self._part.next_batch())
 
     def next_awake(self) -> datetime | None:
         return self._part.next_awake()
@@ -48,16 +43,10 @@ class WatchedSource(FixedPartitionedSource[Any, Any]):
     Args:
         source: what is watched.
         pulse: is told of beats and epochs.
-        prepare: is given every batch before it is handed on, and may take its time with beats of its own.
     """
 
-    def __init__(
-        self,
-        source: FixedPartitionedSource[Any, Any],
-        pulse: Pulse,
-        prepare: Callable[[list[Any]], None] = lambda _batches: None,
-    ) -> None:
-        self._source, self._pulse, self._prepare = source, pulse, prepare
+    def __init__(self, source: FixedPartitionedSource[Any, Any], pulse: Pulse) -> None:
+        self._source, self._pulse = source, pulse
 
     def list_parts(self) -> list[str]:
         return self._source.list_parts()
@@ -65,7 +54,7 @@ class WatchedSource(FixedPartitionedSource[Any, Any]):
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _Part:
         self._pulse.beat()
         self._pulse.formed.set()
-        return _Part(self._source.build_part(step_id, for_part, resume_state), self._pulse, self._prepare)
+        return _Part(self._source.build_part(step_id, for_part, resume_state), self._pulse)
 
 
 class _Out(StatefulSinkPartition[Batch | Packed, Any]):

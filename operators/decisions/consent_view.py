@@ -37,6 +37,11 @@ class ConsentView:
             self._marks[source] = mark
             self._table.put(source, mark)
 
+    @property
+    def least(self) -> int | None:
+        """The watermark that is farthest back; None where no source speaks of itself."""
+        return min((mark for mark in list(self._marks.values()) if mark != _SILENT), default=None)
+
     def stale(self, at: int) -> bool:
         """Whether some source of consents lies too far behind an instant."""
         return any(mark != _SILENT and at - mark > self._limit for mark in self._marks.values())

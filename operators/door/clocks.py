@@ -55,10 +55,9 @@ class Stream(msgspec.Struct, array_like=True):
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """A change of trust that somebody should know of; seconds."""
+    """A change of trust that somebody should know of; `value` is the offset, below 0 ahead; seconds."""
 
     name: str
-    cause: str
     value: float
     limit: float
     cleared: bool = False
@@ -177,17 +176,17 @@ def judge(source: Source, ingest_time: int, *, reorder: int | None, floor: int, 
         source.trust, source.correction, source.good_since = Trust.QUARANTINED, 0, None
         if before is Trust.QUARANTINED:
             return []
-        return [_notice("QUARANTINED", source, level, QUARANTINE)]
+        return [_notice("QUARANTINED", level, QUARANTINE)]
     source.correction = _correction(source, ingest_time, level, stated)
     strayed = abs(source.correction) > STRAYED and stated is None
     source.trust = Trust.DEGRADED if strayed else Trust.TRUSTED
     told = []
     if before is Trust.QUARANTINED:
-        told.append(_notice("QUARANTINED", source, source.estimate, QUARANTINE, cleared=True))
+        told.append(_notice("QUARANTINED", source.estimate, QUARANTINE, cleared=True))
     if before is Trust.DEGRADED and not strayed:
-        told.append(_notice("DEGRADED", source, source.correction, STRAYED, cleared=True))
+        told.append(_notice("DEGRADED", source.correction, STRAYED, cleared=True))
     elif before is not Trust.DEGRADED and strayed:
-        told.append(_notice("DEGRADED", source, source.correction, STRAYED))
+        told.append(_notice("DEGRADED", source.correction, STRAYED))
     return told
 
 
@@ -245,10 +244,8 @@ def _behaves(source: Source, ingest_time: int, stated: int | None) -> bool:
     return ingest_time - source.good_since >= BEHAVES_FOR
 
 
-def _notice(name: str, source: Source, offset: int, limit: int, *, cleared: bool = False) -> Notice:
-    side = "ahead" if offset < 0 else "behind"
-    cause = f"clock of source {source.source_id!r} is {abs(offset) / SECOND:.3f} s {side}"
-    return Notice(name, cause, offset / SECOND, limit / SECOND, cleared)
+def _notice(name: str, offset: int, limit: int, *, cleared: bool = False) -> Notice:
+    return Notice(name, offset / SECOND, limit / SECOND, cleared)
 
 
 def slowest(streams: Iterable[Stream], clock: int, behind: int) -> int | None:

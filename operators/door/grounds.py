@@ -34,6 +34,7 @@ class Grounds:
         self._sites = tables.table(first + 1, Site)
         self._devices = tables.table(first + 2, Device)
         venue = places.venue
+        self._own = venue.site.site_id
         self._counted = {venue.site.site_id: venue.site.legal_basis == "COUNTS_ONLY"} | dict.fromkeys(
             sorted(sites), False
         )
@@ -70,6 +71,11 @@ class Grounds:
             self._counted[record.site_id] = record.legal_basis == "COUNTS_ONLY"
         elif isinstance(record, Device):
             (self._gear.discard if record.deleted else self._gear.add)(record.device_id)
+
+    def site_of(self, record: AnyRecord) -> str:
+        """The site of a record where it has none or one of the venue's; any other text may be anything, so our own."""
+        said: str = record.site_id
+        return said if not said or said in self._counted else self._own
 
     def fault_of_position(self, reading: Position) -> Fault | None:
         """Finite and in range, then place."""

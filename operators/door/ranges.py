@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from math import inf, isfinite
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 
@@ -25,17 +25,27 @@ _LIMITS: dict[str, tuple[float, float]] = {
 }
 
 
+_MOST = 1e12
+"""Of minor units, thousandths and counts: sums of ten thousand lines, and of years of receipts, fit 64 bits."""
+_LONGEST = 1e15
+"""Microseconds of a duration: 31 years."""
+
+
 def _limits(name: str) -> tuple[float, float] | None:
     if name in _LIMITS:
         return _LIMITS[name]
-    if name in _COUNTS or name.endswith(("_margin_m", "_fixes")):
+    if name.endswith(("_minor", "_milli")):
+        return -_MOST, _MOST
+    if name in _COUNTS:
+        return 0, _MOST
+    if name.endswith(("_margin_m", "_fixes")):
         return 0, inf
     if name in _SHARES or name.endswith("_share"):
         return 0, 1
     if name.endswith("_dbm"):
         return -130, 20
     if name.endswith("_us") and name != "clock_offset_us":
-        return 0, inf
+        return 0, _LONGEST
     return None
 
 
@@ -52,6 +62,19 @@ def _check(name: str, *, floats: bool, limits: tuple[float, float] | None) -> Ch
                 return "NOT_FINITE", f"{name} must be a finite number"
             if limits is not None and not limits[0] <= each <= limits[1]:
                 return "OUT_OF_RANGE", f"{name} must be from {limits[0]:g} to {limits[1]:g}"
+        return None
+
+    return check
+
+
+def _parts(name: str, part: type[msgspec.Struct]) -> Check:
+    checks = _checks(part)
+
+    def check(record: Any) -> Fault | None:
+        for each in getattr(record, name) or ():
+            for one in checks:
+                if fault := one(each):
+                    return fault
         return None
 
     return check
@@ -76,6 +99,10 @@ def _rings(record: Any) -> Fault | None:
     return "NOT_FINITE", "rings must hold finite numbers"
 
 
+def _is_struct(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, msgspec.Struct)
+
+
 @cache
 def _checks(record: type[msgspec.Struct]) -> tuple[Check, ...]:
     """What must be looked at in a record: every field, in order, what is not finite first."""
@@ -91,6 +118,8 @@ def _checks(record: type[msgspec.Struct]) -> tuple[Check, ...]:
             within.append(_check(name, floats=False, limits=limits))
         if name == "rings":
             finite.append(_rings)
+        elif get_origin(inner) is list and _is_struct(get_args(inner)[0]):
+            within.append(_parts(name, get_args(inner)[0]))
         elif name == "accuracy_m":
             within.append(_accuracy)
         elif name == "interval_end":

@@ -4,6 +4,7 @@ from operators.door.clocks import Held, Notice, Source
 from schemas import ids
 from schemas.codec import encode_body
 from schemas.operations import Alert, Late
+from schemas.personal import named_thing
 
 LATE_BY, ALERT_BY = "presence", "activation"
 
@@ -27,8 +28,18 @@ def late(held: Held, mark: int) -> Late:
     )
 
 
-def alert(source: Source, at: int, notice: Notice) -> Alert:
-    """A source's clock went wrong, or right again, when the reading heard at `at` was judged."""
+def alert(source: Source, at: int, notice: Notice, held: Held | None) -> Alert:
+    """A source's clock went wrong, or right again, when the reading heard at `at` was judged.
+
+    A source is named where its id is a name as things have it. Any other may be anybody's address or number: then the
+    place of one of its readings, `held`, leads to it, by the row itself or by `footfall dead-letter export`.
+    """
+    if named_thing(source.source_id):
+        who = f"source {source.source_id!r}"
+    elif held is not None:
+        who = f"the source of {held[5]}:{held[6]}, offset {held[7]},"
+    else:
+        who = "a source whose readings are not kept"
     grave = notice.name == "QUARANTINED" and not notice.cleared
     return Alert(
         event_id=ids.alert(source.site_id, source.source_id, notice.name, at, notice.cleared),
@@ -39,7 +50,7 @@ def alert(source: Source, at: int, notice: Notice) -> Alert:
         name=notice.name,
         severity="PAGE" if grave else "WARN",
         stage="ADMIT",
-        cause=notice.cause,
+        cause=f"clock of {who} is {abs(notice.value):.3f} s {'ahead' if notice.value < 0 else 'behind'}",
         value=notice.value,
         limit=notice.limit,
         cleared=notice.cleared,

@@ -59,6 +59,21 @@ class Shore:
                     self._active[*key, partition] = (source, stream)
         self._least = slowest((stream for _, stream in self._active.values()), self.mark.stepped, BEHIND)
 
+    @property
+    def idle(self) -> int:
+        """Sources that were heard and are silent on every partition; those in quarantine are held to be neither."""
+        streams = [
+            list(source.streams.values())
+            for source in list(self._sources.values())
+            if source.trust is not Trust.QUARANTINED
+        ]
+        return sum(bool(found) and not any(stream.active for stream in found) for found in streams)
+
+    @property
+    def offset(self) -> int:
+        """Greatest offset that the lags of a source show, their least delay included, either way (µs)."""
+        return max((abs(source.estimate) for source in list(self._sources.values())), default=0)
+
     def keep(self) -> None:
         """Put what has changed into the tables."""
         for key, source in self._touched.items():

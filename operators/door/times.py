@@ -17,6 +17,16 @@ _KEPT = {name: END if topic.hours is None else topic.hours * HOUR for name, topi
 _SENSED = frozenset(name for name in TOPICS if name.startswith("sensing."))
 
 
+def fault_of_clock(record: AnyRecord) -> Fault | None:
+    """FUTURE_TIME or TOO_OLD for what no clock says, or None; what is left can be reckoned with in 64 bits."""
+    event_time, ingest_time = record.event_time, record.ingest_time
+    if 0 <= event_time <= END and 0 <= ingest_time <= END:
+        return None
+    if max(event_time, ingest_time) > END:
+        return "FUTURE_TIME", "event_time and ingest_time must be before the year 10000"
+    return "TOO_OLD", "event_time and ingest_time must be after 1970"
+
+
 def fault_of_time(topic: str, record: AnyRecord, at: int, until: int) -> Fault | None:
     """FUTURE_TIME or TOO_OLD, or None.
 

@@ -160,7 +160,7 @@ class Register:
             event_id=ids.alert("identity-hub", crowd),
             event_time=cause.event_time,
             ingest_time=cause.ingest_time,
-            site_id=cause.site_id or self._rule.site_id,
+            site_id=self._rule.site_id,
             source_id="activation",
             name="identity-hub",
             severity="WARN",

@@ -8,6 +8,8 @@ from operators.state.store import Tables
 CHUNK = 1_024
 """How many are read at once."""
 _WIDTH = 20
+_VERSION = 1
+"""Of the keys: there are no values to say it."""
 
 
 class Agenda:
@@ -20,6 +22,7 @@ class Agenda:
 
     def __init__(self, tables: Tables, number: int) -> None:
         self._store, self._prefix = tables.store, bytes([number])
+        tables.declare(number, (_VERSION,))
         self._near: list[tuple[int, str]] = []
         self._upto: int | None = -1
         """All entries before this time are in `_near`; None: all there are."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from operators.state.store import StateAhead, StateBehind, StateFault, StateForked, Token
+from operators.state.store import TOGETHER, StateAhead, StateBehind, StateFault, StateForked, Token
 
 REACH = 8
 """How many commits back a store can walk."""
@@ -134,18 +134,18 @@ class EpochStore(ABC):
             if now[2] < target[2]:
                 raise StateBehind(
                     f"the state of {where} stands at commit {stands}, the recovery store at {target[2]}: state was"
-                    " lost. Restore state and recovery store together from one savepoint"
+                    f" lost: {TOGETHER}"
                 )
             if now[2] == target[2]:
                 raise StateForked(
                     f"the state of {where} and the recovery store both stand at commit {now[2]}, of different"
-                    " histories. Restore state and recovery store together from one savepoint"
+                    f" histories: {TOGETHER}"
                 )
             parts = self._undo_of(now[2])
             if not parts:
                 raise StateAhead(
                     f"the state of {where} stands at commit {stands}, the recovery store at {target[2]}, further back"
-                    f" than the undo reaches ({REACH} commits). Restore the matching recovery store, or both"
+                    f" than the undo reaches ({REACH} commits): {TOGETHER}"
                 )
             now = next(iter(parts.values()))[0]
             path.append((parts, now))

@@ -13,15 +13,27 @@ from pathlib import Path
 from operators.state.lock import OWNER, Lock
 from operators.state.recovery import Found, RecoveryFault, Row, clean, create, examine
 from operators.state.rocks import FORMAT, RocksStore
-from operators.state.store import StateDamaged, StateFault, Token
+from operators.state.store import TOGETHER, StateDamaged, StateFault, Token
+from operators.state.versions import KEY as TABLES
+from operators.state.versions import Reads, noted
 
 Chain = tuple[int, tuple[str, ...]]
 """A step's number in the state, and the shards that it has."""
+Key = tuple[int, str]
+"""Version and fingerprint of the pseudonym key, under whose hashes everybody is known in a state."""
 _RECOVERY, _STARTS, _MARK = "recovery", "starts.json", "FORMAT"
 
 
 class ForeignState(StateFault):
     """The directory belongs to another flow, or to a deployment of another shape."""
+
+
+class ChangedShape(ForeignState):
+    """It is of this flow, and was begun with another number of processes or shards, or in another format."""
+
+
+class NoState(StateDamaged):
+    """The directory holds something, and nothing that a state would."""
 
 
 @dataclass
@@ -43,17 +55,18 @@ class Home:
         flow: name of the flow that lives there.
         processes: of how many processes with state of their own this is one; fixed for the life of the state.
         shards: how many shards it holds; fixed, too.
+        key: under which pseudonym key; fixed, too. None looks at a state without asking.
 
     Raises:
         StateHeld, StateDamaged, ForeignState: nothing was changed.
     """
 
-    def __init__(self, path: Path, flow: str, *, processes: int = 1, shards: int = 1) -> None:
+    def __init__(self, path: Path, flow: str, *, processes: int = 1, shards: int = 1, key: Key | None = None) -> None:
         self.path, self.flow, self._shards = path, flow, shards
         self.lock = Lock(path)
         self._held: list[RocksStore] = []
         try:
-            self._checked_format(processes)
+            self._checked_format(processes, key)
         except BaseException:
             self.lock.release()
             raise
@@ -63,14 +76,17 @@ class Home:
         """The recovery store."""
         return self.path / _RECOVERY
 
-    def _checked_format(self, processes: int) -> None:
-        if agreed(self.path, self.flow, processes=processes, shards=self._shards):
+    def _checked_format(self, processes: int, key: Key | None) -> None:
+        found = agreed(self.path, self.flow, processes=processes, shards=self._shards)
+        if found is None:
+            said = {"format": FORMAT, "flow": self.flow, "processes": processes, "shards": self._shards}
+            _put_mark(self.path, said | _keyed(key))
             return
-        mark = self.path / _MARK
-        fresh = mark.with_name(f"{_MARK}.new")
-        said = {"format": FORMAT, "flow": self.flow, "processes": processes, "shards": self._shards}
-        fresh.write_text(json.dumps(said) + "\n")
-        fresh.replace(mark)
+        if key is None:
+            return
+        same_key(self.path, found, key)
+        if "key_fingerprint" not in found:  # begun before a mark held one
+            _put_mark(self.path, found | _keyed(key))
 
     def begins(self) -> dict[str, int]:
         """Note a start; how many there were, by cause."""
@@ -108,27 +124,34 @@ class Home:
         fresh.write_text(json.dumps({"starts": starts, "ended": ended}) + "\n")
         fresh.replace(self.path / _STARTS)
 
-    def checked(self, steps: Mapping[str, Chain], ends: Collection[str]) -> Checked:
+    def checked(self, steps: Mapping[str, Chain], ends: Collection[str], reads: Reads) -> Checked:
         """The check before a start: deletes snapshots that never committed, compares tokens with their stores.
 
-        The databases stay open until `close`, so the flow finds them read.
+        The databases stay open until `close`, so the flow finds them read. The mark then names every table with the
+        versions that the state may hold from now on.
 
         Args:
             steps: number in the state and shards of every step of the flow, by step id.
             ends: step ids of source and sink.
+            reads: versions that this program reads, by step id and table.
 
         Raises:
             StateFault: with what is wrong and what repairs it; the flow must not start.
         """
+        present = has_state(self.path)
+        mark = mark_of(self.path) or {}
+        said = mark | {TABLES: noted(mark, reads, present=present)}
         if not self.recovery.exists():
-            if has_state(self.path):
+            if present:
                 raise _missing(self.path)
             create(self.recovery)
-            return Checked()
-        found, removed = clean(self.recovery)
-        checked = Checked(fresh=not found.rows, removed=removed, resume_epoch=found.resume)
-        made = stores_of(self.path, self._held, read_only=False)
-        compared(found, steps, ends, made, checked, present=has_state(self.path))
+            checked = Checked()
+        else:
+            found, removed = clean(self.recovery)
+            checked = Checked(fresh=not found.rows, removed=removed, resume_epoch=found.resume)
+            made = stores_of(self.path, self._held, read_only=False)
+            compared(found, steps, ends, made, checked, present=present)
+        _put_mark(self.path, said)
         return checked
 
 
@@ -164,36 +187,83 @@ def mark_of(path: Path) -> dict[str, object] | None:
     return found
 
 
-def agreed(path: Path, flow: str, *, processes: int, shards: int) -> bool:
-    """Whether a directory says that it is of this flow and shape; False when it is fresh. Changes nothing.
+def agreed(path: Path, flow: str, *, processes: int, shards: int) -> dict[str, object] | None:
+    """What a directory says of itself, which is of this flow and shape; None when it is fresh. Changes nothing.
 
     Raises:
-        StateDamaged, ForeignState: it is something else.
+        StateDamaged, ForeignState, ChangedShape: it is something else.
     """
     found = mark_of(path)
     if found is None:
         strange = sorted(one.name for one in path.iterdir() if one.name not in {OWNER, f"{_MARK}.new"})
         if strange:
-            raise StateDamaged(
-                f"{path} holds {', '.join(strange)} and no FORMAT file: it is no state directory, or lost"
-                " part of itself. Restore it whole, or name another dir in [state]"
-            )
-        return False
+            raise unmarked(path, strange)
+        return None
     if found.get("format") != FORMAT:
-        raise ForeignState(f"{path} has format {found.get('format')}; this program reads format {FORMAT}")
+        raise ChangedShape(f"{path} has format {found.get('format')}; this program reads format {FORMAT}")
     if found.get("flow") != flow:
-        raise ForeignState(f"{path} belongs to flow {found.get('flow')}, not to {flow}: name another dir")
+        raise foreign(path, found, flow)
     if found.get("processes") != processes:
-        raise ForeignState(
+        raise ChangedShape(
             f"{path} was begun with --processes {found.get('processes')}, which is fixed for the life of the"
             f" state; got {processes}"
         )
     if found.get("shards", 1) != shards:
-        raise ForeignState(
+        raise ChangedShape(
             f"{path} was begun with shards = {found.get('shards', 1)} in [engine], which is fixed for the life"
             f" of the state; got {shards}"
         )
-    return True
+    return found
+
+
+def _keyed(key: Key | None) -> dict[str, object]:
+    return {} if key is None else {"key_version": key[0], "key_fingerprint": key[1]}
+
+
+def same_key(path: Path, found: Mapping[str, object], key: Key) -> None:
+    """Compare the pseudonym key with that of a directory's mark; a mark of before there was one says nothing.
+
+    Raises:
+        ChangedShape: it is another, or goes by another version.
+    """
+    version, was = found.get("key_version"), found.get("key_fingerprint")
+    if was is None or (version, was) == key:
+        return
+    if was == key[1]:
+        what = f"key_version in [pseudonym] is {key[0]}, and {path} was begun with {version} and the same key"
+    else:
+        what = f"the pseudonym key, version {key[0]}, is not the one that {path} was begun under, version {version}"
+    raise ChangedShape(
+        f"{what}: everybody in it would be a stranger, with neither consent nor caps. Put key_file and key_version in"
+        " [pseudonym] back as they were; a new key is for a new state"
+    )
+
+
+def foreign(path: Path, mark: Mapping[str, object], flow: str) -> ForeignState:
+    """What is to be said of the directory of another flow."""
+    return ForeignState(
+        f"{path} belongs to flow {mark.get('flow')}, not to {flow}: name another dir in [state], or run that flow"
+    )
+
+
+def unmarked(path: Path, names: list[str]) -> StateDamaged:
+    """What is to be said of a directory that holds something and no mark."""
+    said = f"{path} holds {', '.join(names)} and no FORMAT file: it is no state directory"
+    if has_parts(path):
+        return StateDamaged(f"{said}, or lost part of itself: {TOGETHER}, or name another dir there")
+    return NoState(f"{said}: name another dir in [state]")
+
+
+def has_parts(path: Path) -> bool:
+    """Whether anything here is what a flow would leave: a mark, a recovery store, a database."""
+    return (path / _MARK).exists() or (path / _RECOVERY).exists() or has_state(path)
+
+
+def _put_mark(path: Path, said: Mapping[str, object]) -> None:
+    """Write what a directory says of itself, whole or not at all."""
+    fresh = path / f"{_MARK}.new"
+    fresh.write_text(json.dumps(said) + "\n")
+    fresh.replace(path / _MARK)
 
 
 def has_state(path: Path) -> bool:
@@ -217,9 +287,10 @@ def stores_of(path: Path, held: list[RocksStore], *, read_only: bool) -> Callabl
     return made
 
 
-def examined(path: Path, steps: Mapping[str, Chain], ends: Collection[str]) -> Checked:
+def examined(path: Path, steps: Mapping[str, Chain], ends: Collection[str], reads: Reads) -> Checked:
     """The same check as a dry run: nothing is deleted, nothing is walked back. For a flow that is not running."""
     recovery = path / _RECOVERY
+    noted(mark_of(path) or {}, reads, present=has_state(path))
     if not recovery.exists():
         if has_state(path):
             raise _missing(path)

@@ -1,16 +1,33 @@
 """One owner of a state directory: an exclusive lock, held for the life of the process and of its children."""
 
+import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from operators.state.store import StateFault
 
 OWNER = "owner.lock"
+_UNFIT = {
+    errno.EEXIST,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
+"""What is wrong with the place itself; a full disk is not, and passes."""
 
 
 class StateHeld(StateFault):
     """Another process owns the state directory."""
+
+
+class StateUnreachable(StateFault):
+    """The directory cannot be made, or not written in."""
 
 
 class Lock:
@@ -21,18 +38,26 @@ class Lock:
 
     Raises:
         StateHeld: somebody holds it; names the process.
+        StateUnreachable: it cannot be a directory of ours.
     """
 
     def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path / OWNER
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in _UNFIT:
+                raise
+            raise StateUnreachable(
+                f"{path} must be a directory that can be made and written in; {error.strerror}"
+            ) from error
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(self.fd, 32).decode(errors="replace").strip() or "unknown"
             os.close(self.fd)
-            raise StateHeld(f"{path} is held by process {holder}: stop that one first") from error
+            raise _held(path, holder) from error
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
 
@@ -56,3 +81,18 @@ def holder(path: Path) -> str | None:
     finally:
         os.close(fd)
     return None
+
+
+def vacant(path: Path) -> None:
+    """Refuse a directory that a process holds; takes nothing, and leaves what else is wrong to who takes it.
+
+    Raises:
+        StateHeld: names the process.
+    """
+    with suppress(OSError):
+        if (found := holder(path)) is not None:
+            raise _held(path, found)
+
+
+def _held(path: Path, process: str) -> StateHeld:
+    return StateHeld(f"{path} is held by process {process}: stop that one first")

@@ -25,7 +25,8 @@ from rocksdict import (
 )
 
 from operators.state.epochs import EpochStore, Medium
-from operators.state.store import StateDamaged, StateFault
+from operators.state.lock import StateHeld
+from operators.state.store import TOGETHER, StateDamaged, StateFault
 
 FORMAT = 1
 """Layout of the state directory; one that says otherwise is not opened."""
@@ -165,10 +166,9 @@ class RocksShard:
     def _fault(self, done: str, error: Exception) -> StateFault:
         text = str(error)
         if "lock hold" in text or "LOCK" in text:
-            return StateDamaged(f"the state in {self._path} is held by another process: stop that one first ({text})")
+            return StateHeld(f"the state in {self._path} is held by another process: stop that one first ({text})")
         return StateDamaged(
-            f"the state in {self._path} cannot be {done}: {text}. Free the disk if it is full; else restore state and"
-            " recovery store together from one savepoint"
+            f"the state in {self._path} cannot be {done}: {text}. Free the disk if it is full; else {TOGETHER}"
         )
 
 

@@ -57,6 +57,12 @@ class Store(Protocol):
         ...
 
 
+TOGETHER = (
+    "restore state and recovery store together: all of [state] dir, from one copy that was made while no process ran"
+)
+"""The one way back to a state that was lost."""
+
+
 class StateFault(Exception):
     """State and token do not belong together; the message names the shard and the remedy."""
 
@@ -113,6 +119,11 @@ class Table(Generic[T]):
         self._decode = msgspec.msgpack.Decoder(kind).decode
         self._live: dict[str, T | None] = {}
         self._dirty: dict[str, None] = {}
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Versions of a stored value that are read; the last one is written."""
+        return (self._version,) if self._upgrade is None else (self._version - 1, self._version)
 
     def get(self, key: str) -> T | None:
         """The live value, or None."""
@@ -184,10 +195,14 @@ class Table(Generic[T]):
 
 
 class Tables:
-    """The tables of one step on one shard, over one store; flushed and committed together."""
+    """The tables of one step on one shard, over one store; flushed and committed together.
+
+    `declared` names every table by its number, with the versions that are read; the last one is written.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store, self.shard = store, ""
+        self.declared: dict[int, tuple[int, ...]] = {}
         self._tables: list[Table[Any]] = []
 
     def open(self, shard: str) -> None:
@@ -199,7 +214,12 @@ class Tables:
         """Open table `number`; see Table."""
         table: Table[Any] = Table(self.store, number, kind, **options)
         self._tables.append(table)
+        self.declare(number, table.reads)
         return table
+
+    def declare(self, number: int, reads: tuple[int, ...]) -> None:
+        """Say that table `number` is kept here, and in which versions it is read."""
+        self.declared[number] = reads
 
     def commit(self) -> Token:
         """Write every changed value and close the epoch."""

@@ -75,11 +75,17 @@ class Topics:
 class Reader:
     """All lanes of a process, called in turn."""
 
-    def __init__(self, on: Topics, states: dict[str, State] | None = None, **rule: Any) -> None:
+    def __init__(
+        self,
+        on: Topics,
+        states: dict[str, State] | None = None,
+        prepare: Callable[[list[Item]], bool] = lambda _items: True,
+        **rule: Any,
+    ) -> None:
         named = {"flow": on.prefix.strip("."), "lanes": 2, "wait_s": 20.0, "bound_s": 3.0, "refresh_s": 60.0}
         settings = SourceRule(**{**named, **rule}, client={"bootstrap.servers": on.broker}, prefix=on.prefix)
         self.stop, self.said = Flag(), []
-        self.source = KafkaSource(settings, stop=self.stop, say=self.said.append)
+        self.source = KafkaSource(settings, stop=self.stop, say=self.said.append, prepare=prepare)
         names = self.source.list_parts()
         self.lanes = {name: self.source.build_part("topics", name, (states or {}).get(name)) for name in names}
         self.items: list[Item] = []

@@ -34,8 +34,10 @@ ssl.keystore.location=%(folder)s/broker.pem
 ssl.truststore.type=PEM
 ssl.truststore.location=%(folder)s/ca.pem
 listener.name.tls.ssl.client.auth=required
-listener.name.sasl.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl.sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN
 listener.name.sasl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_footfall="right";
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:footfall;User:CN=footfall
 """
@@ -111,9 +113,9 @@ class Secured:
     def user(self, name: str, password: str) -> None:
         """Give a name a password."""
         admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap, "log_level": 0})
-        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        change = UserScramCredentialUpsertion(name, info, password.encode())
-        admin.alter_user_scram_credentials([change])[name].result(10)
+        for mechanism in (ScramMechanism.SCRAM_SHA_512, ScramMechanism.SCRAM_SHA_256):
+            change = UserScramCredentialUpsertion(name, ScramCredentialInfo(mechanism, 4096), password.encode())
+            admin.alter_user_scram_credentials([change])[name].result(10)
 
 
 def secured(folder: Path) -> Secured:

@@ -1,8 +1,10 @@
 """The metrics of a shop that runs: every name of the list is there and says something, in few series."""
 
 import math
+import os
 import time
 
+import pytest
 from confluent_kafka import Producer
 
 from operators.connectors import subjects
@@ -16,7 +18,11 @@ NAMES = """
     timer_lateness_seconds epoch_age_seconds epoch_stall_seconds epoch_dirty_keys resume_seconds starts_total
     state_keys state_bytes state_rollbacks_total
     disk_free_bytes model_info campaigns_info schema_unknown_total registry_up score
+    broker_up offset_commit_failures_total outputs_total actions_deduplicated_total actions_orphaned_total
+    idle_sources clock_offset_seconds consent_age_seconds
 """
+own = pytest.mark.skipif("FOOTFALL_TEST_KAFKA" in os.environ, reason="a broker that is named is not killed")
+LAG = 'footfall_input_lag_{}{{topic="sensing.position"}}'
 UNKNOWN = 'footfall_dead_letters_total{reason="UNKNOWN_SCHEMA",stage="DECODE"}'
 
 
@@ -64,5 +70,31 @@ def test_a_shop_tells_of_its_time_its_state_and_its_disk(tmp_path, broker, regis
     assert len(found) < MOST_SERIES
     assert found['footfall_disk_free_bytes{volume="state"}'] > 0
     assert found['footfall_disk_free_bytes{volume="recovery"}'] > 0
-    assert found["footfall_registry_up"] == 1
+    assert found["footfall_registry_up"] == found["footfall_broker_up"] == 1
+    assert found['footfall_outputs_total{outcome="written",topic="presence.dwell"}'] > 0
     assert found["footfall_schema_unknown_total"] == 1
+
+
+@own
+def test_a_broker_that_is_away_is_told_of_and_no_lag_is_read_as_none(tmp_path, kafka, registry, prefix):
+    folder = shop(tmp_path / "shop", kafka.bootstrap, registry, prefix)
+    prepared(folder)
+    process = footfall("run", "store", "--config", str(folder / "footfall.toml"))
+    port = until(process, "listening")["port"]
+    until(process, "flowing")
+
+    def awaited(well):
+        limit = time.monotonic() + LIMIT_S
+        while not well(found := series(asked(port, "/metrics")[1])):
+            assert time.monotonic() < limit, found
+            time.sleep(0.1)
+
+    lags = [LAG.format(name) for name in ("events", "seconds")]
+    awaited(lambda found: found["footfall_broker_up"] == 1 and [found.get(name) for name in lags] == [0, 0])
+    kafka.kill()
+    awaited(lambda found: found["footfall_broker_up"] == 0 and all(math.isnan(found[name]) for name in lags))
+    kafka.start()
+    awaited(lambda found: found["footfall_broker_up"] == 1 and [found[name] for name in lags] == [0, 0])
+    process.terminate()
+    _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, err

@@ -24,6 +24,7 @@ def pods(tmp_path, broker, registry, prefix):
         folder = tmp_path / f"pod-{number}"
         write_directory(folder, seed=5, minutes=1)
         (folder / ".key").write_text("a key for the broker tests")
+        (folder / ".key").chmod(0o400)
         text = SETTINGS.format(broker=broker, registry=registry, prefix=prefix, wait="60s")
         (folder / "footfall.toml").write_text(text.replace("127.0.0.1:0", f"127.0.0.1:{port}"))
         made.append((folder, port))

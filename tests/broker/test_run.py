@@ -53,6 +53,7 @@ listen = "127.0.0.1:0"
 def shop(folder, broker, registry, prefix, wait="60s"):
     write_directory(folder, seed=5, minutes=1)
     (folder / ".key").write_text("a key for the broker tests")
+    (folder / ".key").chmod(0o400)
     (folder / "footfall.toml").write_text(SETTINGS.format(broker=broker, registry=registry, prefix=prefix, wait=wait))
     return folder
 

@@ -56,6 +56,30 @@ def test_a_wrong_password_is_said_at_once_and_never_shown(doors: Secured, tmp_pa
     assert time.monotonic() - began < 8, "before the wait is over"
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+def test_the_other_mechanisms_ask_for_the_password_too(doors: Secured, tmp_path: Path, mechanism: str) -> None:
+    known = {"profile": "sasl_ssl", "mechanism": mechanism, "ca_file": doors.authority.file, "username": "footfall"}
+    code, said = asked(tmp_path, doors.sasl, **known, password_file=password(tmp_path, "right"))
+    assert code == 0, said
+    (tmp_path / "password").unlink()
+    code, said = asked(tmp_path, doors.sasl, **known, password_file=password(tmp_path, "wr0ng"))
+    assert code == 1
+    assert "the broker refuses us for profile sasl_ssl" in said
+    assert "wr0ng" not in said
+
+
+def test_an_authority_of_the_system_is_trusted_without_a_file(
+    doors: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"profile": "sasl_ssl", "username": "footfall", "password_file": password(tmp_path, "right")}
+    code, said = asked(tmp_path, doors.sasl, **known)
+    assert code == 1
+    assert "certificate verify failed" in said
+    monkeypatch.setenv("SSL_CERT_FILE", str(doors.authority.file))
+    code, said = asked(tmp_path, doors.sasl, **known)
+    assert code == 0, said
+
+
 def test_a_certificate_lets_us_in(doors: Secured, tmp_path: Path) -> None:
     key, certificate, _ = doors.authority.issue("footfall")
     known = {"profile": "mtls", "ca_file": doors.authority.file, "key_file": key, "certificate_file": certificate}

@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from flows.deployment import EXAMPLE
 from flows.joining import live_topics
 from flows.ports import chains, end_ids
-from flows.run import LEASH, PEERS
+from flows.start import LEASH, PEERS
 from operators.connectors import subjects
 from operators.connectors.registry import Registry, RegistryAccess
 from operators.state.home import Home
@@ -121,6 +121,7 @@ def shop(tmp_path: Path, broker: str, registry: str, prefix: str) -> Path:
     (tmp_path / "campaigns").mkdir()
     (tmp_path / "campaigns" / "bought-after-looking.yaml").write_text(CAMPAIGN.lstrip())
     (tmp_path / ".key").write_bytes(KEY)
+    (tmp_path / ".key").chmod(0o400)
     (tmp_path / "footfall.toml").write_text(SETTINGS.format(broker=broker, registry=registry, prefix=prefix))
     prepared(tmp_path)
     return tmp_path
@@ -177,7 +178,7 @@ def test_who_waits_for_one_that_never_comes_ends_with_its_supervisor(
 ) -> None:
     """The engine of the second of three waits for the first without an end, and hears no signal meanwhile."""
     home = Home(shop / "state", "activation", shards=8)
-    home.checked(chains("activation", 8), end_ids("activation"))
+    home.checked(chains("activation", 8), end_ids("activation"), {})
     home.close()
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     places = [one.getsockname() for one in sockets]

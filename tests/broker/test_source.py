@@ -64,6 +64,31 @@ def test_a_resume_goes_on_at_what_was_handed_on(topics):
     assert [number // 2 for number in numbers] == list(range(600))
 
 
+@pytest.mark.parametrize("keyed", [True, False])
+def test_rows_that_could_not_be_handed_on_before_a_drain_are_read_by_the_next_start(topics, keyed):
+    topics.make(sensing__position=2)
+    for partition in range(2):
+        topics.put(POSITION, partition, range(300))
+    rest = [200]
+
+    def prepare(items):
+        rest[0] -= len(items)
+        return rest[0] > 0
+
+    first = Reader(topics, topics=(POSITION,), keyed=keyed, max_batch=50, prepare=prepare)
+    with pytest.raises(StopIteration):
+        first.until(lambda: False)
+    states = first.states()
+    first.close()
+    assert 0 < len(first.rows) < 300
+    assert first.counters.messages[POSITION] == len(first.rows)
+    second = Reader(topics, states, topics=(POSITION,), keyed=keyed).read(600 - len(first.rows))
+    second.close()
+    for partition in range(2):
+        assert first.of(POSITION, partition) + second.of(POSITION, partition) == texts(300)
+    assert max(row.number for row in first.rows) < min(row.number for row in second.rows)
+
+
 def test_mutant_offset_of_what_was_fetched(topics, monkeypatch):
     honest = Pump.snapshot
 

@@ -30,7 +30,7 @@ def test_rows_that_are_gone_are_never_skipped_in_silence(topics):
     states = read_once(topics)
     topics.put(POSITION, 0, range(10, 30))
     topics.forget(POSITION, 0, 25)
-    with pytest.raises(Refused, match=r"position:0: offset 10 is wanted, the broker has 25 to 30: .*--accept-loss"):
+    with pytest.raises(Refused, match=r"position:0: offset 10 is wanted, the broker has 25 to 30: rows are gone"):
         Reader(topics, states, topics=(POSITION,), lanes=1).tick()
     accepted = Reader(topics, states, topics=(POSITION,), lanes=1, accept_loss=frozenset({(POSITION, 0)}))
     accepted.read(5).tick()
@@ -86,9 +86,9 @@ def test_a_topic_that_is_gone_is_borne_for_a_while(topics):
         reader.tick(1_000)
 
 
-def test_a_missing_topic_is_named_with_what_makes_it(topics):
+def test_a_missing_topic_is_named(topics):
     topics.make(sensing__position=1)
-    with pytest.raises(Refused, match=r"missing on the broker: .*web\.event; create with `footfall topics create"):
+    with pytest.raises(Refused, match=r"missing on the broker: .*web\.event$"):
         Reader(topics, topics=(POSITION, "web.event"))
 
 

@@ -168,13 +168,31 @@ def test_an_older_release_finds_its_own_version_and_adds_none(at: Registry, pref
     assert len(at.versions(subject_of(TOPIC, prefix))) == 2
 
 
-def test_writing_without_a_registered_schema_names_the_command(at: Registry, prefix: str) -> None:
+def test_writing_without_a_registered_schema_names_the_subject(at: Registry, prefix: str) -> None:
     apply(at, plan(at, ours([TOPIC]), prefix), ours([TOPIC]))
     with pytest.raises(NotRegistered) as refused:
         ids(at, [TOPIC, "pos.receipt"], prefix)
     assert f"{prefix}pos.receipt-value" in str(refused.value)
     assert subject_of(TOPIC, prefix) not in str(refused.value)
-    assert f"footfall schemas register --registry URL --prefix {prefix}" in str(refused.value)
+
+
+def test_a_level_that_somebody_chose_stays_unless_asked(
+    registry: str, client: SchemaRegistryClient, prefix: str
+) -> None:
+    """Set, put back and taken away again, by what the registry itself says."""
+    subject = subject_of(TOPIC, prefix)
+    client.register_schema(subject, Schema(json.dumps(avsc.schema_of(TOPIC)), "AVRO"))
+    client.set_compatibility(subject, "BACKWARD")
+    code, answer, _ = register(registry, prefix)
+    assert (code, subject in answer["levels"]) == (0, False)
+    assert client.get_compatibility(subject) == "BACKWARD"
+    code, answer, _ = register(registry, prefix, "--set-level")
+    assert (code, answer["levels"]) == (0, [subject])
+    assert client.get_compatibility(subject) == LEVEL
+    reached = Registry(RegistryAccess(url=registry))
+    for _ in range(2):
+        reached.set_level(subject, None)
+        assert reached.level(subject) in {None, "NONE"}
 
 
 def test_a_registry_that_is_away_is_waited_for_and_then_given_up(tmp_path: Any) -> None:

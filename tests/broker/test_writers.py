@@ -10,7 +10,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from operators.connectors.registry import Registry, RegistryAccess, RegistryAway
 from operators.connectors.subjects import apply, ids, ours, plan, subject_of
-from operators.connectors.writers import BACK_OFF_S, REMEMBERED_S, Schemas
+from operators.connectors.writers import BACK_OFF_S, REMEMBERED_S, LookupsSpent, Schemas
 from operators.decode import Decode, DecodeRule
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
@@ -115,14 +115,14 @@ def test_a_storm_of_bad_ids_costs_five_look_ups_and_one_a_second(at: Registry, p
     for number in range(50):
         try:
             schemas.resolve([framed(NOBODY + number, b"")])
-        except RegistryAway:
+        except LookupsSpent:
             waited += 1
     assert (schemas.lookups, waited) == (5, 45)
     clock.now += 2.0
     for number in range(45, 50):
         try:
             schemas.resolve([framed(NOBODY + number, b"")])
-        except RegistryAway:
+        except LookupsSpent:
             waited += 1
     assert (schemas.lookups, waited) == (7, 48)
 
@@ -134,7 +134,7 @@ def test_a_known_id_flows_while_look_ups_are_spent(at: Registry, prefix: str) ->
     for bad in range(10):
         try:
             schemas.resolve([framed(NOBODY + bad, b"")])
-        except RegistryAway:
+        except LookupsSpent:
             break
     schemas.resolve([framed(number, b"")])
     assert number in schemas

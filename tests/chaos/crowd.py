@@ -101,6 +101,7 @@ def deployed(folder: Path) -> None:
     (folder / "segments" / "premium.yaml").write_text(SEGMENT)
     (folder / "templates" / "word.yaml").write_text(TEMPLATE)
     (folder / ".key").write_bytes(KEY)
+    (folder / ".key").chmod(0o600)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from tests.chaos.crowded import Run, Size, looped
 from tests.chaos.live import Bench, spread
 from tests.chaos.onbroker import Watcher, resumed
 from tests.chaos.pacing import STEP
+from tests.chaos.shop import DEDUPLICATED
 
 DRAIN_S = 5.0
 """A drain takes no longer."""
@@ -43,7 +44,7 @@ def drained(run: Run, draw: Random, *, times: int, total: int) -> dict[str, Any]
         if cluster.flowing():
             waves.reached(total * number // times - STEP, lambda at=cluster: at.child.poll() is None)
             cluster.ends_within(draw.uniform(0.2, 2.0))
-        repeated += sum(cluster.figures("footfall_actions_deduplicated_total"))
+        repeated += sum(cluster.figures(DEDUPLICATED))
         waiting.append(waves.sent - waves.ask())
         began = time.monotonic()
         codes[str(cluster.drained())] += 1

@@ -28,7 +28,7 @@ from schemas.types import AnyRecord
 from tests.broker.kafka import Kafka
 from tests.broker.registry import Registry
 from tests.chaos.saturday import OUTPUTS, READ, RULES, Day
-from tests.chaos.shop import LIMIT_S, ROOT, Process
+from tests.chaos.shop import DEDUPLICATED, LIMIT_S, ROOT, Process
 
 PARTITIONS = 2
 SLOWEST = 1_000
@@ -289,7 +289,7 @@ def finished(shop: Shop, feeder: Feeder, config: Path | None = None, *, mutant: 
     """One more process, undisturbed, until all is read and every stay is over; then it drains."""
     process = shop.start(config, mutant=mutant)
     caught = process.caught_up(feeder, calm_s=6.0)
-    suppressed = process.figure("footfall_actions_deduplicated_total", 0.0)
+    suppressed = process.figure(DEDUPLICATED, 0.0)
     process.child.terminate()
     code = process.wait()
     found = {"caught_up": caught, "code": code, "suppressed": suppressed, "feeder_failed": feeder.failed[:1]}

@@ -10,7 +10,7 @@ from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from flows import cli, joining, supervise
-from flows.run import Start
+from flows.start import Start
 from operators.connectors.files import published
 from operators.connectors.guard import Guard
 from operators.connectors.outputs import Outputs

@@ -14,7 +14,7 @@ from threading import Event, Thread
 from typing import Any
 
 from tests.chaos.live import Bench, Footfall, Shop, draw_of, finished, spread, well
-from tests.chaos.shop import Process
+from tests.chaos.shop import DEDUPLICATED, Process
 
 SHORT_MINUTES, LONG_MINUTES = 3.0, 20.0
 LIFE_S = 1.2
@@ -71,7 +71,7 @@ def _killed(shop: Shop, seed: int, *, rounds: int, mutant: str | None = None) ->
             process.ends_within(draw.uniform(0.0, LIFE_S))
         if process.event("flowing") is not None:
             in_flow += 1
-            suppressed += process.figure("footfall_actions_deduplicated_total", 0.0)
+            suppressed += process.figure(DEDUPLICATED, 0.0)
         if process.kill() != -signal.SIGKILL:
             log.refused.append(process.cause())
         waiting.append(shop.waiting())
@@ -99,7 +99,7 @@ def r16(bench: Bench, seed: int, *, long: bool) -> dict[str, Any]:
         process.until("flowing")
         shop.gained((number - 1) / rounds, process)
         process.ends_within(draw.uniform(0.2, LIFE_S))
-        repeated += process.figure("footfall_actions_deduplicated_total", 0.0)
+        repeated += process.figure(DEDUPLICATED, 0.0)
         began = time.monotonic()
         process.child.terminate()
         codes[str(process.wait())] += 1

@@ -62,6 +62,7 @@ class Day:
         folder.mkdir()
         copy_example(EXAMPLE, folder)
         (folder / ".key").write_text("a key for the kill loop")
+        (folder / ".key").chmod(0o600)
         simulation = Simulation(seed, faults=False)
         now = int(time.time()) * SECOND - HOUR
         moved = (now - simulation.start) // WEEK * WEEK

@@ -22,6 +22,8 @@ from operators.state.rocks import RocksShard
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 120.0
+DEDUPLICATED = 'footfall_outputs_total{outcome="deduplicated"'
+"""Metric of the outputs that a replay said again and that were found on their topic."""
 SEALED = {("decode", 1), ("deliver", 1)}
 """Tables whose values are sealed under keys drawn at random: only which keys there are can be compared."""
 SETS = {("person", 41)}
@@ -49,6 +51,7 @@ def day(folder: Path, *, seed: int, minutes: int) -> Path:
     """A simulated day with a key of its own."""
     write_directory(folder, seed=seed, minutes=minutes)
     (folder / ".key").write_text("a key for the kill loop")
+    (folder / ".key").chmod(0o600)
     return folder
 
 
@@ -113,9 +116,11 @@ class Process:
         return [_asked(line["port"], path) for line in list(self.said) if line.get("event") == "listening"]
 
     def figures(self, name: str) -> list[float]:
-        """A metric, of each process and by its labels; nothing where there is none yet."""
+        """A metric, of each process and by its labels; nothing where there is none yet. First labels may be given."""
         lines = [line for _, page in self.answers("/metrics") for line in page.splitlines()]
-        return [float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+        return [
+            float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{", f"{name},"))
+        ]
 
     def ends_within(self, seconds: float) -> None:
         """Wait so long, or until it has ended."""

@@ -17,7 +17,8 @@ from typing import Any
 from flows.causes import Log
 from flows.deployment import Deployment
 from flows.replay import FLOWS, merged
-from flows.run import Joined, Start, run
+from flows.run import Joined, run
+from flows.start import Start
 from operators.connectors.files import LineSink, RowSource, _Rows
 from operators.engine import Shard
 from operators.pulse import Pulse
@@ -129,15 +130,15 @@ def main() -> int:
     if asked.mutant:
         MUTANTS[asked.mutant]()
 
-    def join(start: Start, deployment: Deployment, pulse: Pulse, log: Log) -> Joined:
-        flow = FLOWS[start.flow]
+    def join(deployment: Deployment, pulse: Pulse, log: Log) -> Joined:
+        flow = FLOWS[asked.flow]
         merge, _, schemas = merged(asked.source, "ingest", flow.reads, known_venue=True)
         source = SlowSource(merge, size=asked.rows)
         source.pause = asked.pause_ms / 1e3
         asked.out.mkdir(parents=True, exist_ok=True)
         return Joined(deployment=deployment.heard_from(schemas), source=source, sink=LineSink(asked.out, flow.writes))
 
-    return run(Start(flow=asked.flow, config=asked.source / "footfall.toml"), join)
+    return run(Start(flow=asked.flow, config=asked.source / "footfall.toml"), lambda _start, _settings: join)
 
 
 if __name__ == "__main__":

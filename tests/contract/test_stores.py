@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.state.epochs import REACH, EpochStore
+from operators.state.lock import StateHeld
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import (
@@ -402,7 +403,7 @@ class TestRocks:
 
     def test_a_second_process_is_told_who_is_there(self, tmp_path: Path) -> None:
         store = opened(RocksStore(tmp_path / "s", 1))
-        with pytest.raises(StateDamaged, match="held by another process"):
+        with pytest.raises(StateHeld, match="held by another process"):
             RocksShard(tmp_path / "s" / "0" / "db")
         store.close()
 

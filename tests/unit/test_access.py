@@ -8,8 +8,9 @@ import pytest
 from flows import ports
 from flows.settings import Settings, WrongUse, load
 from operators.connectors.access import Access
+from operators.connectors.copies import Copies, scarce
 from operators.connectors.rights import Lacking, NoRight
-from operators.connectors.topics import Found, compare, doubts, wanted
+from operators.connectors.topics import Found, Wanted, compare, copied, wanted
 from schemas.topics import TOPICS
 
 
@@ -23,7 +24,11 @@ def settings(folder: Path, text: str) -> Settings:
     ("text", "said"),
     [
         ('[kafka]\nbootstrap = "a:1,b"', "2: bootstrap in [kafka] must be host:port"),
-        ('[kafka]\nprofile = "mtls"', "1: ca_file in [kafka] must be given for profile mtls"),
+        ('[kafka]\nprofile = "mtls"', "1: certificate_file in [kafka] must be given for profile mtls"),
+        (
+            '[kafka]\nmechanism = "GSSAPI"',
+            "2: mechanism in [kafka] must be SCRAM-SHA-512 or SCRAM-SHA-256 or PLAIN; got 'GSSAPI'",
+        ),
         (
             '[kafka]\nprofile = "ssl"',
             "2: profile in [kafka] must be plaintext or sasl_ssl or mtls or oauthbearer; got 'ssl'",
@@ -34,6 +39,11 @@ def settings(folder: Path, text: str) -> Settings:
         ('[registry]\nurl = "http://a:b@host"', "2: url in [registry] must hold no credentials"),
         ('[registry]\nusername = "a"', "password_file in [registry] must stand together with username"),
         ("[topics]\npartitions = 0", "2: partitions in [topics] expected `int` >= 1"),
+        ("[topics]\nreplication = 0", "2: replication in [topics] expected `int` >= 1"),
+        (
+            "[topics]\nreplication = 1\nmin_insync = 2",
+            "3: min_insync in [topics] must be at most replication, 1; got 2",
+        ),
         ('[topics]\nprefix = "a b"', "2: prefix in [topics] expected `str` matching"),
         ('[metrics]\nlisten = "9464"', "2: listen in [metrics] must be host:port"),
         ("[engine]\nlanes = 0", "2: lanes in [engine] expected `int` >= 1"),
@@ -86,9 +96,63 @@ def test_a_secret_is_read_from_its_file_and_shown_nowhere(tmp_path: Path) -> Non
     assert "s3cret" not in repr(access)
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+def test_a_password_is_shown_as_the_cluster_wants_it(tmp_path: Path, mechanism: str) -> None:
+    secured(tmp_path)
+    path = tmp_path / "footfall.toml"
+    found = settings(tmp_path, f'{path.read_text()}mechanism = "{mechanism}"\n')
+    assert ports.broker(found, tmp_path).config()["sasl.mechanism"] == mechanism
+
+
+@pytest.mark.parametrize("profile", ["sasl_ssl", "mtls", "oauthbearer"])
+def test_without_a_file_those_are_trusted_whom_the_system_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    authorities = tmp_path / "system.pem"
+    authorities.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+    config = Access(bootstrap="kafka:9093", profile=profile).config()
+    assert config["ssl.ca.location"] == str(authorities)
+    assert config.get("https.ca.location") == (str(authorities) if profile == "oauthbearer" else None)
+    own = Access(bootstrap="kafka:9093", profile=profile, ca_file=tmp_path / "own.pem").config()
+    assert own["ssl.ca.location"] == str(tmp_path / "own.pem")
+
+
 def test_a_secret_open_to_everybody_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match="chmod 0400"):
         ports.broker(secured(tmp_path, 0o644), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "closed"), [(0o400, True), (0o600, True), (0o440, True), (0o644, False), (0o404, False)]
+)
+def test_the_pseudonym_key_is_a_secret_of_a_flow_that_runs(tmp_path: Path, mode: int, closed: bool) -> None:
+    (tmp_path / "key").write_text("a key\n")
+    (tmp_path / "key").chmod(mode)
+    found = settings(tmp_path, '[pseudonym]\nkey_file = "key"\nkey_version = 3')
+    assert ports.key_of(found, tmp_path, required=False) == (b"a key", 3, False)
+    if closed:
+        assert ports.key_of(found, tmp_path, required=True) == (b"a key", 3, False)
+        return
+    with pytest.raises(WrongUse, match=f"chmod 0400 {tmp_path / 'key'}"):
+        ports.key_of(found, tmp_path, required=True)
+
+
+@pytest.mark.parametrize(("mode", "closed"), [(0o440, True), (0o644, False)])
+def test_the_key_of_a_certificate_is_a_secret(tmp_path: Path, mode: int, closed: bool) -> None:
+    for name in ("ca.pem", "tls.crt", "tls.key"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "tls.key").chmod(mode)
+    found = settings(
+        tmp_path,
+        '[kafka]\nbootstrap = "kafka:9093"\nprofile = "mtls"\nca_file = "ca.pem"\ncertificate_file = "tls.crt"\n'
+        'key_file = "tls.key"\n',
+    )
+    if closed:
+        assert ports.broker(found, tmp_path).key_file == tmp_path / "tls.key"
+        return
+    with pytest.raises(WrongUse, match=f"chmod 0400 {tmp_path / 'tls.key'}"):
+        ports.broker(found, tmp_path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -137,25 +201,16 @@ def test_both_policies_are_one_whatever_their_order() -> None:
     assert planned.differs == ()
 
 
-def test_what_stops_no_start_and_may_lose_rows_one_day() -> None:
-    found = {name: replace(one, replicas=3) for name, one in as_made().items()}
-    found["pos.receipt"] = replace(found["pos.receipt"], replicas=1)
-    for topic, more in {
-        "web.event": {"min.insync.replicas": "1"},
-        "crm.customer": {"min.insync.replicas": "2"},
-        "presence.dwell": {"retention.ms": "86399999"},
-        "sensing.scan": {"retention.ms": "1"},
-        "decision.record": {"retention.ms": "86400000"},
-        "identity.assignment": {"retention.ms": "1"},
-    }.items():
-        found[topic] = replace(found[topic], config={**found[topic].config, **more})
+def test_topics_of_several_copies_of_which_one_is_enough_are_named() -> None:
+    found = as_made()
+    for topic, least in {"web.event": "1", "crm.customer": "2", "pos.receipt": "1"}.items():
+        config = {**found[topic].config, "min.insync.replicas": least}
+        found[topic] = replace(found[topic], config=config)
     planned = compare(wanted("", 12), found, "b:1")
-    outputs = {"presence.dwell", "decision.record", "identity.assignment"}
-    one_copy, one_ack, short = doubts(planned, outputs, 3)
-    assert one_copy.endswith(": pos.receipt")
-    assert one_ack.endswith(": web.event")
-    assert short.endswith(": presence.dwell"), "an output that is compacted only keeps its rows"
-    assert doubts(planned, outputs, 1) == [short], "one broker has no second copy to give"
+    held = {"web.event": 3, "crm.customer": 3, "pos.receipt": 1}
+    _, one_ack = scarce(planned, Copies(3, 3, 2, held))
+    assert one_ack.endswith(": web.event"), "a topic of one copy is told of as such"
+    assert list(scarce(planned, Copies(1, 1, 1, {"web.event": 1}))) == []
 
 
 def test_a_right_that_is_missing_is_named_with_the_command_that_grants_it() -> None:
@@ -173,3 +228,54 @@ def test_a_right_that_is_missing_is_named_with_the_command_that_grants_it() -> N
         " --operation Read --topic a; kafka-acls.sh --bootstrap-server 127.0.0.1:1 --add --allow-principal User:mad"
         " --operation Read --topic b --topic c"
     )
+
+
+def scarcely(replication: int | None, min_insync: int | None, found: Copies) -> list[str]:
+    missing = copied(wanted("", 12), replication, min_insync)
+    return list(scarce(compare(missing, {}, "b:1"), found))
+
+
+def test_one_copy_on_several_brokers_is_warned_of() -> None:
+    cluster = Copies(3, 1, 1, {})
+    assert scarcely(None, None, cluster)[0].startswith(
+        f"replication would be 1 of {len(TOPICS)} topics on a cluster of 3 brokers"
+    )
+    assert len(scarcely(1, None, cluster)) == 1
+    assert scarcely(3, 2, cluster) == []
+    assert scarcely(None, None, Copies(3, None, None, {})) == [], "what we may not see is not guessed"
+    assert scarcely(None, None, Copies(1, 1, 1, {})) == [], "one broker cannot hold more"
+
+
+def test_topics_that_are_there_in_one_copy_are_named() -> None:
+    planned = compare(wanted("", 12), as_made(), "b:1")
+    (said,) = scarce(planned, Copies(3, 3, 2, {"web.event": 1, "pos.receipt": 3}))
+    assert "of web.event; kafka-reassign-partitions.sh" in said
+
+
+def test_copies_that_no_broker_has_room_for_or_no_write_can_reach_are_warned_of() -> None:
+    assert scarcely(3, None, Copies(2, 1, 1, {})) == ["replication = 3 in [topics] takes 3 brokers; the cluster has 2"]
+    assert (
+        "min.insync.replicas 2 with replication 1: nothing could be written"
+        in scarcely(None, 2, Copies(1, 1, 1, {}))[0]
+    )
+    assert "min.insync.replicas 2 with replication 1" in scarcely(None, None, Copies(1, 1, 2, {}))[0]
+
+
+def test_a_plan_shows_what_a_topic_gets_and_who_said_so() -> None:
+    (one,) = copied([Wanted("t", 1, {"cleanup.policy": "compact"})], 3, 2)
+    assert Copies(3, 1, 1, {}).said(one) == "replication 3, min.insync.replicas 2"
+    assert one.config == {"cleanup.policy": "compact", "min.insync.replicas": "2"}
+    bare = Wanted("t", 1, {"cleanup.policy": "compact"})
+    default = "by the broker's default"
+    assert Copies(3, 1, 2, {}).said(bare) == f"replication 1 {default}, min.insync.replicas 2 {default}"
+    assert Copies(3, None, None, {}).said(bare) == f"replication {default}, min.insync.replicas {default}"
+
+
+def test_an_output_that_is_kept_for_less_than_a_day_is_warned_of() -> None:
+    found = as_made()
+    for topic in ("presence.visit", "sensing.position"):
+        found[topic] = Found(12, {**found[topic].config, "retention.ms": "3600000"})
+    planned = compare(wanted("", 12), found, "b:1", {"presence.visit"})
+    assert planned.differs == ()
+    (said,) = planned.warnings
+    assert said.startswith("presence.visit: retention.ms is 3600000, less than a day")

@@ -281,6 +281,16 @@ def test_a_source_hours_off_is_quarantined_and_named(hours):
     assert not seen.late
 
 
+def test_a_quarantined_source_without_a_name_of_a_thing_is_told_by_the_place_of_its_reading():
+    """An id from the wire may be anybody's address; where the row stands leads to it as well."""
+    wrong = clocked(7200, source="ana@example.com", subject="tag:1:b", start=-7200)
+    seen = run([*stream(40), *wrong])
+    (alert,) = seen.alerts
+    assert alert.cause.startswith("clock of the source of sensing.position:0, offset ")
+    at = int(alert.cause.split("offset ")[1].split(",")[0])
+    assert at in {letter.origin_offset for letter in seen.dead}
+
+
 @pytest.mark.parametrize(("rate", "tags"), [(1, 10), (200, 1), (5, 100), (0.5, 1)])
 def test_a_wrong_clock_is_found_at_any_rate(rate, tags):
     """Many tags in one beat, a busy source, a sparse one."""

@@ -1,6 +1,7 @@
 """Decode: identifiers are tokens behind it, and a refusal is a value."""
 
 import io
+import json
 import struct
 from base64 import b64encode
 from typing import Any
@@ -9,11 +10,13 @@ import fastavro
 import orjson
 import pytest
 
-from operators.decode import Decode, DecodeRule, consent_epoch, personal
+from operators.decode import Decode, DecodeRule, consent_epoch
 from operators.state.memory import MemoryStore
 from operators.state.store import Tables
-from schemas import avsc, codec
+from schemas import avsc, codec, ids
 from schemas.items import DataKey, Event, Heard, Item, Tally
+from schemas.keys import partition_of
+from schemas.personal import personal
 from schemas.pseudonym import EXAMPLE_KEY, tokens
 from schemas.sealing import deployment_key, opener, sealer
 from schemas.topics import TOPICS
@@ -22,7 +25,7 @@ DEPLOYMENT = deployment_key(EXAMPLE_KEY)
 SCHEMAS = {1: ("sensing.position", avsc.parsed("sensing.position")), 2: ("web.event", avsc.parsed("web.event"))}
 
 
-def core(schemas: Any = SCHEMAS) -> Decode:
+def core(schemas: Any = SCHEMAS, dealt: int | None = None) -> Decode:
     store = MemoryStore()
     store.claim(None)
     store.open("0")
@@ -35,6 +38,7 @@ def core(schemas: Any = SCHEMAS) -> Decode:
         unwrapped=opener(DEPLOYMENT),
         new_key=lambda: b"k" * 32,
         schemas=schemas,
+        dealt=dealt,
     )
     return Decode(rule, Tables(store))
 
@@ -220,3 +224,80 @@ def test_the_consent_epoch_names_the_content_alone() -> None:
     assert (
         consent_epoch(first) == consent_epoch(second) != consent_epoch(record(event_time=1, identifier="loyalty:1:y"))
     )
+
+
+@pytest.mark.parametrize(
+    ("topic", "row"),
+    [
+        ("sensing.position", {**POSITION, "subject_id": "\ud800"}),
+        ("crm.contact-point", {"event_time": 1, "identifier": "loyalty:a", "kind": "NAME", "value": "\ud800"}),
+    ],
+)
+def test_a_text_that_utf_8_cannot_write_is_of_no_shape(topic: str, row: dict[str, object]) -> None:
+    assert refusal(topic, json.dumps(row).encode())[0] == "BAD_SHAPE"
+
+
+ANA = "tag:1:3z2kiuxszjrwxxxf6a7q"
+AT = partition_of(f"mad-01|{ANA}", 4)
+
+
+def dealt(topic: str, row: dict[str, object], partition: int, key: str | None = None, count: int | None = 4) -> Item:
+    """What becomes of a row of a partition where processes share nothing."""
+    found = Heard(0, topic, partition, 3, 5_000_000, orjson.dumps(row), key=None if key is None else key.encode())
+    items = core(dealt=count).step([found])
+    tally = {(item.topic, item.fate): item.count for item in items if isinstance(item, Tally)}
+    [event] = [item for item in items if isinstance(item, Event)]
+    assert tally[topic, "read"] == 1
+    assert tally.get((topic, "dead"), 0) == (event.topic == "ops.dead-letter")
+    return event
+
+
+@pytest.mark.parametrize("partition", [AT, AT + 4])
+@pytest.mark.parametrize("key", [None, "another", f"mad-01|{ANA}"])
+def test_a_row_in_the_partition_of_its_subject_passes_whatever_key_it_has(key: str | None, partition: int) -> None:
+    """Also where the topic has grown: rows of before lie where they lay."""
+    assert dealt("sensing.position", POSITION, partition, key).topic == "sensing.position"
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [(None, "KEY_MISMATCH"), ("mad-01|tag:ana-tag", "KEY_MISMATCH"), (f"mad-01|{ANA}", "WRONG_PARTITION")],
+)
+def test_a_row_in_the_partition_of_others_is_refused(key: str | None, reason: str) -> None:
+    found = dealt("sensing.position", POSITION, (AT + 1) % 4, key)
+    assert isinstance(found, Event)
+    assert (found.record.reason, found.record.stage) == (reason, "DECODE")
+    assert found.record.event_id == ids.dead("sensing.position", (AT + 1) % 4, 3, "")
+
+
+def test_where_one_process_reads_all_a_row_may_lie_anywhere() -> None:
+    assert dealt("sensing.position", POSITION, (AT + 1) % 4, count=None).topic == "sensing.position"
+
+
+def test_only_what_is_keyed_by_subject_is_asked_where_it_lies() -> None:
+    for partition in range(4):
+        row = {
+            "event_time": 1,
+            "counter_id": "door",
+            "interval_start": 1,
+            "interval_end": 2,
+            "count_in": 1,
+            "count_out": 0,
+        }
+        assert dealt("sensing.count", {**row, "staff_excluded": True}, partition).topic == "sensing.count"
+
+
+def test_a_stray_of_a_batch_is_refused_alone() -> None:
+    heard_ = Heard(
+        0, "sensing.position-batch", AT, 3, 5_000_000, orjson.dumps({**_batch(), "subjects": ["ana-tag", "stray-0"]})
+    )
+    assert partition_of(f"mad-01|{tokens(EXAMPLE_KEY, 1)('tag:stray-0')}", 4) != AT
+    items = core(dealt=4).step([heard_])
+    events = [item for item in items if isinstance(item, Event)]
+    assert [event.topic for event in events].count("ops.dead-letter") == 1
+    [letter] = [event.record for event in events if event.topic == "ops.dead-letter"]
+    stray = [event.topic for event in events].index("ops.dead-letter")
+    assert (letter.reason, letter.stage, letter.index) == ("WRONG_PARTITION", "DECODE", stray)
+    assert letter.event_id == ids.dead("sensing.position-batch", AT, 3, stray)
+    assert {event.record.subject_id for event in events if event is not events[stray]} == {ANA}
+    assert Tally("sensing.position-batch", "dead", 1) in items

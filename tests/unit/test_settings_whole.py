@@ -12,6 +12,7 @@ from flows.settings import Duration, Settings, WrongUse, load
 SPECIAL = {
     "until": '"2089-01-01"', "start": '"2026-12-05T16:00:00Z"', "url": '"https://registry.example/v7"',
     "bootstrap": '"kafka.example:9093"', "listen": '"0.0.0.0:9500"', "lanes": "16", "shards": "1",
+    "min_insync": "2",
 }  # fmt: skip
 
 

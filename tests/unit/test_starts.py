@@ -1,9 +1,12 @@
 """What a start must not import: each of these was once a tenth of a start or more, and none of them is needed for it."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,7 @@ def day(tmp_path_factory):
     folder = tmp_path_factory.mktemp("day")
     write_directory(folder, seed=5, minutes=1)
     (folder / ".key").write_text("a key for a start")
+    (folder / ".key").chmod(0o400)
     (folder / "footfall.toml").write_text(SETTINGS)
     return folder
 
@@ -83,7 +87,9 @@ def test_a_worker_that_waits_for_its_broker_has_imported_nothing_heavy(day):
     [
         ((), "required: flow, --config"),
         (("shop", "--config", "x"), "invalid choice: 'shop'"),
-        (("presence", "--config", "x", "--processes", "0"), "--processes: invalid count value: '0'"),
+        (("presence", "--config", "x", "--processes", "0"), "--processes: must be 1 or more: up to lanes in [engine]"),
+        (("store", "--config", "x", "--accept-loss", "nonsense"), "--accept-loss: must be TOPIC:PARTITION, such as"),
+        (("store", "--config", "x", "--accept-loss", "web.event:x"), "--accept-loss: must be TOPIC:PARTITION, such as"),
         (("presence", "--config", "x", "--process", "first"), "--process: invalid int value"),
         (("store", "--config", "x", "--unheard"), "unrecognized arguments: --unheard"),
     ],
@@ -108,3 +114,40 @@ def test_a_replay_has_imported_nothing_heavy(day, tmp_path):
     assert "summary.json holds the digests" in said
     assert "flows.store" in names
     assert named(names, NEVER | OF_FILES) == {}
+
+
+def asked(port, path="/metrics"):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        return answer.read().decode()
+
+
+def test_processes_that_share_a_state_tell_of_its_starts_once(day, tmp_path):
+    """The supervisor notes a start; their pages are there while they wait for the broker."""
+    folder = shutil.copytree(day, tmp_path / "shop", ignore=shutil.ignore_patterns("state*"))
+    text = SETTINGS.replace('wait = "1s"', 'wait = "60s"') + "[engine]\nshards = 8\n"
+    (folder / "footfall.toml").write_text(text)
+    command = [sys.executable, "-m", "flows.cli", "run", "activation", "--processes", "2"]
+    with subprocess.Popen(
+        [*command, "--config", str(folder / "footfall.toml")], stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as running:  # fmt: skip
+        assert running.stderr is not None
+        pages = {}
+        try:
+            ports, waiting = {}, set()
+            for line in running.stderr:
+                said = json.loads(line)
+                if said["event"] == "listening":
+                    ports[said["process"]] = said["port"]
+                if said["event"] == "waiting":
+                    waiting.add(said["process"])
+                if waiting == {0, 1}:
+                    pages = {process: asked(port).splitlines() for process, port in ports.items()}
+                    break
+        finally:
+            running.terminate()
+            running.stderr.read()
+    assert 'footfall_starts_total{cause="first"} 1.0' in pages[0]
+    assert not any(line.startswith("footfall_starts_total{") for line in pages[1])
+    for page in pages.values():
+        assert "footfall_state_rollbacks_total 0.0" in page

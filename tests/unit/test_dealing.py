@@ -1,0 +1,250 @@
+"""Several processes that share nothing: who reads a partition, who writes it, and what becomes of a topic that grows."""
+
+import pytest
+
+from operators.connectors import outputs as outputs_module
+from operators.connectors.cluster import Refused, Seen, Shape
+from operators.connectors.dealing import process_of, stays
+from operators.connectors.guard import Pending
+from operators.connectors.outlet import Lane
+from operators.connectors.outputs import Opened, Outputs
+from operators.connectors.placing import Placing
+from operators.connectors.reading import FORMAT, Counters, SourceRule
+from operators.connectors.sink import GuardedSink, _dealt
+from operators.connectors.tails import Output, OutputChanged, TailGone
+from schemas import ids
+from schemas.derived import Transition
+from schemas.items import Batch, Event, Tick
+from schemas.keys import partition_of
+from schemas.letters import letter
+
+POSITION, CONSENT, MOVES, LATE, LETTERS = (
+    "sensing.position", "consent.record", "presence.transition", "ops.late", "ops.dead-letter",
+)  # fmt: skip
+HOUR = 3_600_000_000
+MONDAY = 1_796_486_400_000_000
+NOWHERE = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
+WAYS = [(16, 4, 2), (16, 16, 3), (16, 32, 3), (16, 24, 5), (16, 32, 4), (4, 8, 3), (16, 2, 3), (16, 12, 1)]
+
+
+def seen(**counts):
+    shapes = {name.replace("__", "."): Shape("id", count) for name, count in counts.items()}
+    places = {(name, part): 0 for name, shape in shapes.items() for part in range(shape.partitions)}
+    return Seen(1, shapes, (), places, places)
+
+
+def placing(lanes, processes, own, *, dealt=None, states=None):
+    mine = tuple(lane for lane in range(lanes) if process_of(lane, lanes, processes) == own)
+    rule = SourceRule(
+        flow="presence", client={}, topics=(POSITION, CONSENT), reference=frozenset({CONSENT}), lanes=lanes,
+        own=mine, processes=processes, dealt=dealt or {},
+    )  # fmt: skip
+    made = Placing(rule, {}, Counters(), lambda _text: None)
+    for lane in mine:
+        made.resume(lane, (states or {}).get(lane))
+    return made
+
+
+class Log:
+    """Tails of partitions: (first offset, end) by place."""
+
+    def __init__(self, at=None):
+        self.at = at or {}
+
+    def lows(self, parts):
+        return {part: self.at.get(part, (0, 0))[0] for part in parts}
+
+    def ends(self, parts):
+        return {part: self.at.get(part, (0, 0))[1] for part in parts}
+
+    def since(self, parts, _horizon_s):
+        return self.lows(parts)
+
+    def read(self, bases, _found, *, patience_s):
+        assert patience_s
+        return self.ends(bases)
+
+
+def lane_of(processes, own, counts, *, lanes=16, dealt=None, log=None, resume=None):
+    """The sink's lane of a process, on topics that nobody serves."""
+    made = Outputs(
+        kafka=NOWHERE, flow="presence", schema_ids={topic: 7 + number for number, topic in enumerate(counts)},
+        sealed=lambda data: data, lanes=processes, mine=(own,), source_lanes=lanes, dealt=dealt or {}, settle_s=0.0,
+    )  # fmt: skip
+    found = {topic: _dealt(made, topic, Output("id", count, 1_000_000, False)) for topic, count in counts.items()}
+    opened = Opened(found, log or Log(), None, {}, lambda _lane: None, {})
+    return Lane(made, opened, own, resume)
+
+
+@pytest.mark.parametrize(("lanes", "partitions", "processes"), WAYS)
+def test_a_process_writes_the_partitions_that_it_reads(lanes, partitions, processes):
+    written = []
+    for own in range(processes):
+        parts = placing(lanes, processes, own).parts(seen(sensing__position=partitions))
+        lane = lane_of(processes, own, {MOVES: partitions}, lanes=lanes)
+        assert lane._parts(MOVES) == sorted(number for _, number in parts)
+        written += lane._parts(MOVES)
+        lane.abandon()
+    assert sorted(written) == list(range(partitions))
+
+
+def test_every_process_needs_a_partition_of_its_own_for_what_it_refuses():
+    with pytest.raises(OutputChanged, match=r"ops.late has 2 partitions .*kafka-topics.sh .*--partitions 3"):
+        lane_of(3, 0, {MOVES: 12, LATE: 2})
+    for own in range(3):
+        lane = lane_of(3, own, {MOVES: 12, LATE: 3})
+        assert lane._parts(LATE) == [own]
+        lane.abandon()
+
+
+def refused(topic, partition, offset=0):
+    found = letter(
+        topic=topic, partition=partition, offset=offset, index=None, event_time=1, ingest_time=1, site_id="s",
+        stage="DECODE", reason="BAD_SHAPE", detail="d", payload=b"{}", sealed=lambda data: data,
+    )  # fmt: skip
+    return Event(0, 1, LETTERS, found)
+
+
+def test_a_reference_row_that_all_read_is_refused_by_one():
+    said = []
+    for own in range(3):
+        lane = lane_of(3, own, {LETTERS: 12})
+        for partition in range(4):
+            said += [partition for _ in [lane._fresh(refused(CONSENT, partition), {})] if _ is not None]
+        mine = [part for part in range(12) if process_of(part, 16, 3) == own]
+        assert lane._fresh(refused(POSITION, mine[0]), {}) is not None
+        lane.abandon()
+    assert sorted(said) == [0, 1, 2, 3]
+
+
+def test_keys_stay_with_their_process_or_a_topic_must_not_grow():
+    assert stays(24, 12, 16, 1)
+    assert stays(25, 12, 16, 1)
+    assert stays(24, 12, 16, 4)
+    assert not stays(18, 12, 16, 4), "a key of partition 0 may be in 6 now, or in 12"
+    assert not stays(24, 12, 16, 3), "partition 12 is of lane 12, partition 20 of lane 4"
+    assert stays(24, 12, 12, 3)
+
+
+def state(lane, count, lanes=16):
+    parts = tuple((POSITION, part, 0, "id") for part in range(count) if part % lanes == lane)
+    return (FORMAT, lanes, 0, parts)
+
+
+def test_a_topic_that_was_read_before_may_have_grown():
+    grown, dealt = seen(sensing__position=24, consent__record=12), {POSITION: 12, CONSENT: 12}
+    states = {lane: state(lane, 12) for lane in range(16)}
+    one = placing(16, 1, 0, dealt=dealt, states=states)
+    one.fits(grown)
+    parts = one.parts(grown)
+    assert sum(topic == POSITION for topic, _ in parts) == 24
+    with pytest.raises(Refused, match="partitions must be 12; it is 24; set partitions = 24"):
+        placing(16, 1, 0, dealt=dealt).parts(grown)
+
+
+def test_a_topic_whose_keys_would_change_process_is_refused_when_it_grows():
+    dealt = {POSITION: 12, CONSENT: 12}
+    placing(16, 4, 0, dealt=dealt).fits(seen(sensing__position=24))
+    placing(16, 3, 0, dealt=dealt).fits(seen(consent__record=24))
+    with pytest.raises(Refused, match=r"sensing.position has 24 partitions.*dealt over 12 to 3 processes.*Copy it"):
+        placing(16, 3, 0, dealt=dealt).fits(seen(sensing__position=24))
+
+
+def moved(number):
+    record = Transition(
+        event_id=ids.transition(str(number), "ENTER"), event_time=MONDAY, ingest_time=MONDAY, site_id="mad-01",
+        source_id="presence", visit_id=str(number), subject_id=f"tag:1:{number}", zone_id="offers", zone_revision=0,
+        kind="ENTER", at=MONDAY, reason="CROSSED", tech="UWB",
+    )  # fmt: skip
+    return Event(number, MONDAY, MOVES, record)
+
+
+@pytest.mark.parametrize("dealt", [{}, {MOVES: 4}])
+def test_an_output_that_has_grown_is_written_as_before(dealt):
+    first = lane_of(1, 0, {MOVES: 4}, dealt=dealt)
+    snapshot = first.snapshot()
+    first.abandon()
+    again = lane_of(1, 0, {MOVES: 8}, dealt=dealt, resume=snapshot)
+    for number in range(50):
+        out = again._fresh(moved(number), {})
+        assert out.partition == partition_of(f"mad-01|tag:1:{number}", 4)
+    assert again.snapshot()[2][0][2] == 4
+    again.abandon()
+
+
+def test_another_count_in_the_settings_is_refused_and_named():
+    first = lane_of(1, 0, {MOVES: 8}, dealt={MOVES: 4})
+    snapshot = first.snapshot()
+    first.abandon()
+    with pytest.raises(OutputChanged, match=r"would be dealt over 8 partitions, and were over 4: .*Set partitions = 4"):
+        lane_of(1, 0, {MOVES: 8}, dealt={MOVES: 8}, resume=snapshot)
+
+
+def test_a_first_start_on_an_output_that_has_grown_is_refused():
+    made = Outputs(
+        kafka=NOWHERE, flow="presence", schema_ids={MOVES: 7}, sealed=lambda data: data, dealt={MOVES: 4}, owner=False
+    )
+    sink = GuardedSink(made)
+    sink._opened, sink._grown = object(), ["presence.transition: partitions must be 4; it is 8"]
+    with pytest.raises(OutputChanged, match="partitions must be 4; it is 8"):
+        sink.build_part("presence.records", "out-00", None)
+
+
+@pytest.fixture
+def monday(monkeypatch):
+    monkeypatch.setattr(outputs_module, "wall", lambda: MONDAY)
+
+
+def left_over(*, ticked, pending_at, end=120, written=0):
+    """A snapshot of a life that read ids back at 100 to 119 and was not told one of them again."""
+    lane = lane_of(1, 0, {MOVES: 1, LATE: 1}, log=Log(at={(LATE, 0): (0, end)}))
+    lane.guard.found((LATE, 0), "x", Pending(100, pending_at, b""))
+    if ticked:
+        lane.write_batch([Batch([Tick(0, pending_at + HOUR)])])
+    for number in range(written):
+        lane.guard.written((LATE, 0), end + number)
+    snapshot = lane.snapshot()
+    lane.abandon()
+    assert lane.guard.low((LATE, 0)) == 100
+    return snapshot
+
+
+def starts(snapshot, low, end=120):
+    lane = lane_of(1, 0, {MOVES: 1, LATE: 1}, log=Log(at={(LATE, 0): (low, end)}), resume=snapshot)
+    lane.abandon()
+    return lane.guard.low((LATE, 0))
+
+
+def test_retention_may_take_what_nobody_says_again(monday):
+    snapshot = left_over(ticked=True, pending_at=MONDAY - 36 * HOUR)
+    assert starts(snapshot, low=120) == 120
+
+
+def test_what_the_flow_wrote_itself_must_still_be_there(monday):
+    snapshot = left_over(ticked=True, pending_at=MONDAY - 36 * HOUR)
+    with pytest.raises(TailGone, match=r"ops.late:0 \(read from 100, it begins at 121\)"):
+        starts(snapshot, low=121, end=130)
+
+
+def test_an_id_that_may_still_be_said_again_must_still_be_there(monday):
+    with pytest.raises(TailGone):
+        starts(left_over(ticked=False, pending_at=MONDAY - 36 * HOUR), low=120)
+    with pytest.raises(TailGone):
+        starts(left_over(ticked=True, pending_at=MONDAY - 2 * HOUR), low=120)
+
+
+def test_a_snapshot_of_the_layout_before_is_read_and_trusted_no_further(monday):
+    old = (1, 1, ((LATE, "id", 1, ((0, 100),)), (MOVES, "id", 1, ((0, 0),))))
+    assert starts(old, low=0) == 120
+    with pytest.raises(TailGone):
+        starts(old, low=120)
+
+
+def test_a_quiet_day_ends_the_wait_for_what_nobody_says_again():
+    lane = lane_of(1, 0, {LATE: 1}, log=Log(at={(LATE, 0): (0, 120)}))
+    lane.guard.found((LATE, 0), "x", Pending(100, MONDAY, b""))
+    for hour, low in ((23, 100), (25, 120)):
+        lane.write_batch([Batch([Tick(0, MONDAY + hour * HOUR)])])
+        lane.snapshot()
+        assert lane.guard.low((LATE, 0)) == low
+    lane.abandon()
