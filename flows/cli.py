@@ -275,15 +275,15 @@ def doctor(
 
     Example: footfall doctor --config footfall.toml
     """
-    from flows.doctor import as_json as plain
     from flows.doctor import doctor as looked
+    from flows.findings import as_json as plain
 
     found = looked(flow.value if flow else None, config, insecure=insecure)
     if as_json:
         _json(plain(found))
     else:
         for one in found:
-            _say(f"{'well ' if one.well else 'WRONG'}  {one.what}: {one.about}")
+            _say(f"{one.word:5}  {one.what}: {one.about}")
             if one.remedy:
                 _say(f"       to do: {one.remedy}")
     if not all(one.well for one in found):

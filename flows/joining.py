@@ -13,7 +13,7 @@ from flows.replay import FLOWS
 from flows.run import Drained, Join, Joined
 from flows.settings import Settings, WrongUse
 from flows.start import Start
-from operators.connectors import subjects, topics
+from operators.connectors import rights, subjects, topics
 from operators.connectors.access import Access, Admin, BrokerAway
 from operators.connectors.clock import monotonic
 from operators.connectors.dealing import process_of
@@ -47,6 +47,14 @@ def live_topics(flow: str) -> tuple[str, ...]:
     return tuple(
         sorted(topic for topic in named.reads - named.writes if not topic.startswith(("venue.", "ops.", "privacy.")))
     )
+
+
+def wanted_topics(settings: Settings, flow: str) -> list[topics.Wanted]:
+    """The topics of a live flow as they should stand, and what it must be allowed to do with each."""
+    prefix, reads, writes = settings.topics.prefix, live_topics(flow), FLOWS[flow].writes
+    operations = dict.fromkeys(reads, rights.READ) | dict.fromkeys(writes, rights.WRITTEN)
+    found = topics.wanted(prefix, settings.topics.partitions, operations, operations)
+    return [*found, topics.claims(prefix, rights.WRITTEN)]
 
 
 def awaited(wait: Callable[[float, Callable[[str], None]], None], limit_s: float, pulse: Pulse, log: Log) -> None:
@@ -113,7 +121,7 @@ def _joined(
 
     Raises:
         BrokerAway, RegistryAway: not there within `[kafka] wait`.
-        BrokerRefused, RegistryRefused, NotPrepared, NotRegistered: with what to change.
+        BrokerRefused, NoRight, RegistryRefused, NotPrepared, NotRegistered: with what to change.
     """
     settings, flow = deployment.settings, FLOWS[start.flow]
     prefix, limit_s = settings.topics.prefix, settings.kafka.wait.us / 1e6
@@ -121,8 +129,7 @@ def _joined(
     awaited(admin.wait, limit_s, pulse, log)
     awaited(Registry(reached, call_s=_CALL_S, retries=0).wait, limit_s, pulse, log)
     reads = live_topics(start.flow)
-    wanted = [*topics.wanted(prefix, settings.topics.partitions, [*reads, *flow.writes]), topics.claims(prefix)]
-    planned = topics.plan(admin, wanted, access.bootstrap)
+    planned = topics.plan(admin, wanted_topics(settings, start.flow), access.bootstrap)
     pulse.beat()
     if lacking := lacks(planned, str(start.config), insecure=start.insecure):
         raise NotPrepared(lacking)

@@ -68,6 +68,12 @@ class Access:
         """Whether the secret for a token would go over a network in clear."""
         return in_clear(self.token_url or "")
 
+    @property
+    def principal(self) -> str:
+        """What a broker calls us, where that follows from what we say; else a place to fill in."""
+        named = {"plaintext": "ANONYMOUS", "sasl_ssl": self.username}.get(self.profile)
+        return f"User:{named or 'NAME'}"
+
     def config(self) -> dict[str, Any]:
         """Settings of any client, without the ones of its kind."""
         common = {"bootstrap.servers": self.bootstrap, "log_level": 0}
@@ -130,7 +136,7 @@ class Admin:
     """An admin client whose calls say in words why they failed."""
 
     def __init__(self, access: Access) -> None:
-        self._access = access
+        self.access = access
         self._heard: deque[KafkaError] = deque(maxlen=32)
         self._client = AdminClient(
             access.config() | {"error_cb": self._heard.append, "reconnect.backoff.max.ms": 1_000}
@@ -147,11 +153,11 @@ class Admin:
             raise self._meaning(error.args[0]) from error
 
     def _meaning(self, error: KafkaError) -> Exception:
-        at = self._access.bootstrap
+        at = self.access.bootstrap
         for told in [error, *self._heard]:
             if refuses(told):
                 return BrokerRefused(
-                    f"{at}: the broker refuses us for profile {self._access.profile}; check the files and names in "
+                    f"{at}: the broker refuses us for profile {self.access.profile}; check the files and names in "
                     f"[kafka]: {told.str()}"
                 )
         if error.code() in _NO_RIGHT:

@@ -71,6 +71,8 @@ class Asking:
             else HTTPConnection(host, at.port, timeout=call_s)
         )
         self._headers = {"Accept": f"{_FORM}, application/json", "Content-Type": _FORM}
+        self.date: str | None = None
+        """When the last answer was given, as it says itself; None where it does not."""
         if user is not None:
             self._headers["Authorization"] = f"Basic {b64encode(':'.join(user).encode()).decode()}"
 
@@ -100,4 +102,5 @@ class Asking:
         said = None if body is None else json.dumps(body).encode()
         self._connection.request(method, f"{self._under}/{path}", said, self._headers)
         with self._connection.getresponse() as answer:
+            self.date = answer.headers.get("Date")
             return answer.status, answer.read()

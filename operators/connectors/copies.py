@@ -83,6 +83,11 @@ def scarce(planned: Plan, found: Copies) -> Iterator[str]:
             f"replication is 1 on a cluster of {found.brokers} brokers: who loses a broker loses rows of"
             f" {', '.join(thin)}; kafka-reassign-partitions.sh gives them more"
         )
+    one_ack = sorted(
+        name for name, one in planned.found.items() if one.config.get(_INSYNC) == "1" and found.held.get(name, 1) > 1
+    )
+    if one_ack and several:
+        yield f"{_INSYNC} is 1, so rows that one broker alone has taken may be lost with it: {', '.join(one_ack)}"
     most = max((one.replication or 0 for one in planned.missing), default=0)
     if most > found.brokers:
         yield f"replication = {most} in [topics] takes {most} brokers; the cluster has {found.brokers}"

@@ -21,6 +21,8 @@ Version 1 has of each reach the first offset only.
 VERSION = 2
 _READABLE = frozenset({1, VERSION})
 HOUR_US = 3_600_000_000
+FENCED = frozenset({"action.command"})
+"""What is written in transactions unless told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class Outputs:
     site_id: str = ""
     prefix: str = ""
     sink: str = "records"
-    fenced: frozenset[str] = frozenset({"action.command"})
+    fenced: frozenset[str] = FENCED
     lanes: int = 1
     mine: tuple[int, ...] | None = None
     source_lanes: int | None = None
@@ -70,6 +72,10 @@ class Outputs:
     owner: bool = True
     beat: Callable[[], None] = field(default=lambda: None)
     observe: Callable[[Batch], None] = field(default=lambda _batch: None)
+
+    def writer_name(self, lane: int) -> str:
+        """Transactional id of a lane, for ever, and the name under which it is claimed."""
+        return writers(self.prefix, self.flow, self.sink) + self.lane_name(lane)
 
     @property
     def topics(self) -> frozenset[str]:
@@ -94,9 +100,10 @@ class Outputs:
         """Name of a lane; zero-padded, since the engine sorts names as text."""
         return f"out-{lane:02d}"
 
-    def claim_name(self, lane: int) -> str:
-        """Name under which a lane is claimed, and of its transactions."""
-        return f"{self.prefix}{self.flow}.{self.sink}.{self.lane_name(lane)}"
+
+def writers(prefix: str, flow: str, sink: str = "records") -> str:
+    """What the transactional ids of a flow begin with."""
+    return f"{prefix}{flow}.{sink}."
 
 
 class Resumed(NamedTuple):

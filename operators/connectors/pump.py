@@ -13,7 +13,7 @@ from operators.connectors.cluster import ABSENT, FORBIDDEN, Cluster, Place, Refu
 from operators.connectors.hands import Hands
 from operators.connectors.merge import STEP
 from operators.connectors.placing import Placing
-from operators.connectors.reading import FORMAT, Counters, SourceRule, State
+from operators.connectors.reading import FORMAT, Counters, SourceRule, State, group_of
 from schemas.items import Heard, Item
 
 AWAY = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE})
@@ -67,7 +67,7 @@ class Pump:
             {
                 **_READER,
                 **rule.client,
-                "group.id": f"footfall.{rule.flow}",
+                "group.id": group_of(rule.flow),
                 "error_cb": self._erred,
                 "on_commit": self._on_commit,
             }
@@ -303,6 +303,8 @@ class Pump:
             self._consumer.incremental_assign([TopicPartition(*place, part.read)])
         elif code in AWAY or code in ABSENT or refuses(error) or error.retriable():
             self._erred(error)
+        elif code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise Refused(f"group {group_of(self._rule.flow)}: {error.str()}; grant READ on it")
         else:
             grant = "; grant READ on it" if code in FORBIDDEN else ""
             raise Refused(f"{message.topic()}:{message.partition()}: {error.str()}{grant}")

@@ -13,12 +13,17 @@ State = tuple[str, int, int, tuple[tuple[str, int, int, str], ...]]
 """(format, lanes of the flow, rows handed on, ((topic, partition, next offset, topic id), ...))."""
 
 
+def group_of(flow: str) -> str:
+    """The consumer group of a flow, for outside lag tools only."""
+    return f"footfall.{flow}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceRule:
     """What a source reads, and how.
 
     Args:
-        flow: name of the flow; its consumer group is `footfall.<flow>`, for outside lag tools only.
+        flow: name of the flow, which names its consumer group.
         client: properties of any client of the broker: address and security.
         topics: what is read, without prefix.
         reference: those of them that are read to their end before anything else is handed on.

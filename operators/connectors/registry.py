@@ -6,13 +6,14 @@ It speaks Confluent's API (https://docs.confluent.io/platform/current/schema-reg
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from time import sleep
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from operators.connectors.asking import Asking, NoJson, Unanswered, Untrusted, in_clear
-from operators.connectors.clock import monotonic
+from operators.connectors.clock import monotonic, wall
 
 LEVEL = "FULL_TRANSITIVE"
 _CALL_S, _RETRY_S, _AGAIN_S = 10.0, 0.5, 0.1
@@ -158,6 +159,21 @@ class Registry:
         answer = self._call("POST", _versions(subject), lambda said: int(said["id"]), body=_avro(text))
         assert answer is not None
         return answer
+
+    def apart(self) -> float | None:
+        """Seconds by which our clock is ahead of the registry's, to half a second or so; None where it says no time.
+
+        Raises:
+            RegistryAway: it does not answer.
+            RegistryRefused: it refuses us.
+        """
+        before = wall()
+        self._call("GET", "subjects", list)
+        said = self._asking.date
+        if said is None:
+            return None
+        between = (before + wall()) / 2e6
+        return between - (parsedate_to_datetime(said).timestamp() + 0.5)  # whole seconds, cut off
 
     def wait(self, limit_s: float, say: Say) -> None:
         """Wait until the registry answers.

@@ -162,7 +162,8 @@ class Sender:
     def _meaning(self, error: KafkaError, where: str) -> Exception:
         if error.code() in _FENCED:
             return Fenced(f"{where}: another process has taken this output over; this one stops ({error.name()})")
-        return Undelivered(f"{where}: a record was not acknowledged: {error.name()}, {error.str()}")
+        grant = _GRANTS.get(error.code(), "")
+        return Undelivered(f"{where}: a record was not acknowledged: {error.name()}, {error.str()}{grant}")
 
 
 class FencedSender(Sender):
@@ -238,6 +239,11 @@ _FENCED = {
     KafkaError._FENCED,
     KafkaError.PRODUCER_FENCED,
     KafkaError.INVALID_PRODUCER_EPOCH,
+}
+_GRANTS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "; grant WRITE on this topic",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "; grant WRITE on this transactional id",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "; grant IDEMPOTENT_WRITE on the cluster",
 }
 _AWAY = {
     KafkaError._TRANSPORT,

@@ -58,7 +58,7 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
             if (count := found[outputs.prefix + topic].partitions) > outputs.dealt[topic]
         ]
         ours = {topic: _dealt(outputs, topic, found[outputs.prefix + topic]) for topic in outputs.topics}
-        named = {lane: outputs.claim_name(lane) for lane in self._mine}
+        named = {lane: outputs.writer_name(lane) for lane in self._mine}
         owner = None
         if outputs.owner:
             # Before any producer is shut out: whoever finds himself shut out finds the claim, too.
@@ -94,7 +94,7 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
         """
         outputs = self._outputs
         tails = Tails(outputs.kafka, beat=outputs.beat, limit_s=outputs.start_s)
-        names = [outputs.claim_name(lane) for lane in self._mine]
+        names = [outputs.writer_name(lane) for lane in self._mine]
         return claimed(tails, outputs.prefix + OWNER, names, limit_s=outputs.start_s)
 
     def list_parts(self) -> list[str]:

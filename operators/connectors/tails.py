@@ -30,6 +30,8 @@ PROPAGATED_S = 2.0
 SMALLEST_LIMIT = 1_000_000
 """What a client and a broker of default settings both take (bytes)."""
 Part = tuple[str, int]
+READ_BACK = "footfall-read-back"
+"""The consumer group of those who read tails; it commits nothing."""
 
 
 class OutputChanged(Exception):
@@ -53,6 +55,10 @@ class TailGone(Exception):
     def __init__(self, about: str, places: tuple[str, ...] = ()) -> None:
         super().__init__(about)
         self.places = places
+
+
+class Forbidden(Exception):
+    """The broker does not let us read; the message names what must be granted."""
 
 
 class ForeignWriter(Exception):
@@ -220,7 +226,7 @@ class Tails:
     def _read(self, behind: Mapping[Part, int], reached: dict[Part, int], found: Callable[[Message], None]) -> None:
         """Read each partition to the end that is told now."""
         settings = {
-            "group.id": "footfall-read-back",
+            "group.id": READ_BACK,
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "isolation.level": "read_committed",
@@ -260,6 +266,8 @@ class Tails:
             open_parts.discard((topic, partition))
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise TailGone(f"{topic} [{partition}]: the tail went away while it was read: {error.str()}")
+        elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise Forbidden(f"group {READ_BACK}: {error.str()}; grant READ on it")
         elif not error.retriable() and error.code() not in _AWAY:
             raise KafkaException(error)
 

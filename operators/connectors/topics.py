@@ -5,14 +5,16 @@ Whoever wants that is told the command, and decides.
 """
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from operators.connectors.access import CALL_S, Admin
+from operators.connectors.cluster import ABSENT
 from operators.connectors.owner import OWNER
+from operators.connectors.rights import COMPARED, Lacking, NoRight, allowed
 from schemas.topics import TOPICS
 
 _HOUR_MS = 3_600_000
@@ -32,6 +34,8 @@ class Wanted:
     """Read side by side with others: the count of partitions must be exactly this."""
     replication: int | None = None
     """Copies that a new topic gets; None as many as the broker gives."""
+    operations: frozenset[str] = COMPARED
+    """What we must be allowed to do with it."""
 
     @property
     def policy(self) -> frozenset[str]:
@@ -41,10 +45,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One topic as it stands on the broker."""
+    """One topic as it stands on the broker; `told` is whether the broker said what is ours to do with it."""
 
     partitions: int
     config: Mapping[str, str]
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +73,13 @@ class Differs:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is there, what is missing, what differs, and what only a person should know of."""
+    """What is there, what is missing, what differs, and what only a person should know of; all that was found."""
 
     there: tuple[Wanted, ...]
     missing: tuple[Wanted, ...]
     differs: tuple[Differs, ...]
     warnings: tuple[str, ...] = ()
+    found: Mapping[str, Found] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -103,8 +109,13 @@ def copied(topics: Iterable[Wanted], replication: int | None, min_insync: int | 
     return [replace(one, replication=replication, config={**one.config, **more}) for one in topics]
 
 
-def wanted(prefix: str, partitions: int, topics: Iterable[str] = tuple(TOPICS)) -> list[Wanted]:
-    """Topics as they should be, in the order of the table."""
+def wanted(
+    prefix: str,
+    partitions: int,
+    topics: Iterable[str] = tuple(TOPICS),
+    operations: Mapping[str, frozenset[str]] | None = None,
+) -> list[Wanted]:
+    """Topics as they should be, in the order of the table; `operations` by topic, where more than comparing is done."""
     found = []
     for name in sorted(topics, key=list(TOPICS).index):
         topic = TOPICS[name]
@@ -112,13 +123,14 @@ def wanted(prefix: str, partitions: int, topics: Iterable[str] = tuple(TOPICS)) 
         config = {"cleanup.policy": ",".join(policies)}
         if topic.hours is not None:
             config["retention.ms"] = str(topic.hours * _HOUR_MS)
-        found.append(Wanted(f"{prefix}{name}", partitions, config, topic.key in JOINED))
+        may = (operations or {}).get(name, COMPARED)
+        found.append(Wanted(f"{prefix}{name}", partitions, config, topic.key in JOINED, operations=may))
     return found
 
 
-def claims(prefix: str) -> Wanted:
+def claims(prefix: str, operations: frozenset[str] = COMPARED) -> Wanted:
     """The topic of those who own an output: no contract between programs, so it is not in the table."""
-    return Wanted(f"{prefix}{OWNER}", 1, {"cleanup.policy": "compact"})
+    return Wanted(f"{prefix}{OWNER}", 1, {"cleanup.policy": "compact"}, operations=operations)
 
 
 def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str, outputs: Container[str] = ()) -> Plan:
@@ -142,7 +154,7 @@ def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str
                 f"{one.name}: retention.ms is {kept}, less than a day: a start that comes later than that after a crash"
                 " cannot tell what was said already, and refuses"
             )
-    return Plan(tuple(there), tuple(missing), tuple(differs), tuple(warnings))
+    return Plan(tuple(there), tuple(missing), tuple(differs), tuple(warnings), found)
 
 
 def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
@@ -179,10 +191,14 @@ def plan(admin: Admin, topics: Iterable[Wanted], bootstrap: str, outputs: Contai
     """Ask the broker and compare; changes nothing.
 
     Raises:
+        NoRight: some operation on some topic is not ours; a topic that is hidden from us is not called missing.
         BrokerAway, BrokerRefused: with what was said.
     """
     topics = list(topics)
-    return compare(topics, _ask(admin, [one.name for one in topics]), bootstrap, outputs)
+    found, lacking = _ask(admin, topics)
+    if lacking:
+        raise NoRight(admin.access, lacking)
+    return compare(topics, found, bootstrap, outputs)
 
 
 def apply(admin: Admin, planned: Plan) -> list[str]:
@@ -225,16 +241,50 @@ _NEVER = {
 }
 
 
-def _ask(admin: Admin, names: list[str]) -> dict[str, Found]:
+def _ask(admin: Admin, topics: list[Wanted]) -> tuple[dict[str, Found], list[Lacking]]:
+    """Topics that are there, and what we may not do with them."""
+    found = {}
     with admin.client() as client:
-        listed = client.list_topics(timeout=CALL_S).topics
-        counts = {name: len(listed[name].partitions) for name in names if name in listed and listed[name].partitions}
-        if not counts:
-            return {}
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in counts]
-        answers = client.describe_configs(resources, request_timeout=CALL_S)
-        configs = {
-            resource.name: {key: entry.value for key, entry in answer.result(CALL_S).items()}
-            for resource, answer in answers.items()
-        }
-    return {name: Found(count, configs[name]) for name, count in counts.items()}
+        described, denied = _described(client, topics)
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in {**described, **denied}]
+        answers = client.describe_configs(resources, request_timeout=CALL_S) if resources else {}
+        for resource, answer in answers.items():
+            name = resource.name
+            try:
+                config = {key: entry.value for key, entry in answer.result(CALL_S).items()}
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    denied[name] = denied.get(name, frozenset()) | {"DESCRIBE_CONFIGS"}
+                elif code not in ABSENT:
+                    raise
+                continue
+            if name in described:
+                told = described[name]
+                found[name] = Found(len(told.partitions), config, allowed(told) is not None)
+    return found, [Lacking("topic", name, tuple(sorted(operations))) for name, operations in denied.items()]
+
+
+def _described(client: AdminClient, topics: list[Wanted]) -> tuple[dict[str, Any], dict[str, frozenset[str]]]:
+    """What is there and shown to us, and what we may not do, by name; whether configs are shown is seen by asking."""
+    found: dict[str, Any] = {}
+    denied: dict[str, frozenset[str]] = {}
+    if not topics:
+        return found, denied
+    answers = client.describe_topics(
+        TopicCollection([one.name for one in topics]), include_authorized_operations=True, request_timeout=CALL_S
+    )
+    for one in topics:
+        ours: frozenset[str] | None = frozenset()
+        try:
+            found[one.name] = answers[one.name].result(CALL_S)
+            ours = allowed(found[one.name])
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in ABSENT:
+                continue
+            if code != KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise
+        if missing := one.operations - {"DESCRIBE_CONFIGS"} - (one.operations if ours is None else ours):
+            denied[one.name] = missing
+    return found, denied

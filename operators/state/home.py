@@ -82,28 +82,11 @@ class Home:
         return self.path / _RECOVERY
 
     def _checked_format(self, processes: int, key: Key | None) -> None:
-        found = mark_of(self.path)
+        found = agreed(self.path, self.flow, processes=processes, shards=self._shards)
         if found is None:
-            strange = sorted(one.name for one in self.path.iterdir() if one.name not in {OWNER, f"{MARK}.new"})
-            if strange:
-                raise unmarked(self.path, strange)
             said = {"format": FORMAT, "flow": self.flow, "processes": processes, "shards": self._shards}
             put_mark(self.path, said | _keyed(key))
             return
-        if found.get("format") != FORMAT:
-            raise ChangedShape(f"{self.path} has format {found.get('format')}; this program reads format {FORMAT}")
-        if found.get("flow") != self.flow:
-            raise foreign(self.path, found, self.flow)
-        if found.get("processes") != processes:
-            raise ChangedShape(
-                f"{self.path} was begun with --processes {found.get('processes')}, which is fixed for the life of the"
-                f" state; got {processes}"
-            )
-        if found.get("shards", 1) != self._shards:
-            raise ChangedShape(
-                f"{self.path} was begun with shards = {found.get('shards', 1)} in [engine], which is fixed for the life"
-                f" of the state; got {self._shards}"
-            )
         if key is None:
             return
         same_key(self.path, found, key)
@@ -214,6 +197,35 @@ class Tenancy:
 
     def close(self) -> None:
         """Whoever holds it lets go."""
+
+
+def agreed(path: Path, flow: str, *, processes: int, shards: int) -> dict[str, object] | None:
+    """What a directory says of itself, which is of this flow and shape; None when it is fresh. Changes nothing.
+
+    Raises:
+        StateDamaged, ForeignState, ChangedShape: it is something else.
+    """
+    found = mark_of(path)
+    if found is None:
+        strange = sorted(one.name for one in path.iterdir() if one.name not in {OWNER, f"{MARK}.new"})
+        if strange:
+            raise unmarked(path, strange)
+        return None
+    if found.get("format") != FORMAT:
+        raise ChangedShape(f"{path} has format {found.get('format')}; this program reads format {FORMAT}")
+    if found.get("flow") != flow:
+        raise foreign(path, found, flow)
+    if found.get("processes") != processes:
+        raise ChangedShape(
+            f"{path} was begun with --processes {found.get('processes')}, which is fixed for the life of the"
+            f" state; got {processes}"
+        )
+    if found.get("shards", 1) != shards:
+        raise ChangedShape(
+            f"{path} was begun with shards = {found.get('shards', 1)} in [engine], which is fixed for the life"
+            f" of the state; got {shards}"
+        )
+    return found
 
 
 def _keyed(key: Key | None) -> dict[str, object]:

@@ -1,12 +1,18 @@
 """A broker that asks who we are: an authority of its own, TLS with certificates, and SCRAM over TLS."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
+    ResourcePatternType,
+    ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -85,6 +91,24 @@ class Secured:
     authority: Authority
     tls: str
     sasl: str
+
+    def grant(self, name: str, rights: Iterable[tuple[str, str, str]]) -> None:
+        """Let a name do things: resource type, resource (all that begin so where it ends with `*`), operation."""
+        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap, "log_level": 0})
+        bindings = [
+            AclBinding(
+                ResourceType[kind],
+                resource.removesuffix("*"),
+                ResourcePatternType.PREFIXED if resource.endswith("*") else ResourcePatternType.LITERAL,
+                f"User:{name}",
+                "*",
+                AclOperation[operation],
+                AclPermissionType.ALLOW,
+            )
+            for kind, resource, operation in rights
+        ]
+        for answer in admin.create_acls(bindings).values():
+            answer.result(10)
 
     def user(self, name: str, password: str) -> None:
         """Give a name a password."""

@@ -102,4 +102,6 @@ def test_somebody_without_rights_sees_no_topic_and_makes_none(doors: Secured, tm
     asked(tmp_path, doors.sasl, **known, password_file=password(tmp_path, "right"))
     ran = footfall("topics", "create", "--config", tmp_path / "footfall.toml", "--apply")
     assert ran.returncode == 1
-    assert "ask for an ACL" in ran.stderr
+    assert "we have no right to DESCRIBE and DESCRIBE_CONFIGS on topic action.command, " in ran.stderr
+    assert "--add --allow-principal User:stranger --operation Describe --operation DescribeConfigs" in ran.stderr
+    assert "missing" not in ran.stderr

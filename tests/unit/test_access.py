@@ -1,5 +1,6 @@
 """Settings of broker and registry: what is refused before anything is opened, and what a client is told."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from flows import ports
 from flows.settings import Settings, WrongUse, load
 from operators.connectors.access import Access
 from operators.connectors.copies import Copies, scarce
+from operators.connectors.rights import Lacking, NoRight
 from operators.connectors.topics import Found, Wanted, compare, copied, wanted
 from schemas.topics import TOPICS
 
@@ -232,6 +234,35 @@ def test_both_policies_are_one_whatever_their_order() -> None:
     config = {**found["context.fact"].config, "cleanup.policy": "delete,compact"}
     planned = compare(wanted("", 12), found | {"context.fact": Found(12, config)}, "b:1")
     assert planned.differs == ()
+
+
+def test_topics_of_several_copies_of_which_one_is_enough_are_named() -> None:
+    found = as_made()
+    for topic, least in {"web.event": "1", "crm.customer": "2", "pos.receipt": "1"}.items():
+        config = {**found[topic].config, "min.insync.replicas": least}
+        found[topic] = replace(found[topic], config=config)
+    planned = compare(wanted("", 12), found, "b:1")
+    held = {"web.event": 3, "crm.customer": 3, "pos.receipt": 1}
+    _, one_ack = scarce(planned, Copies(3, 3, 2, held))
+    assert one_ack.endswith(": web.event"), "a topic of one copy is told of as such"
+    assert list(scarce(planned, Copies(1, 1, 1, {"web.event": 1}))) == []
+
+
+def test_a_right_that_is_missing_is_named_with_the_command_that_grants_it() -> None:
+    access = Access(bootstrap="127.0.0.1:1", profile="sasl_ssl", username="mad")
+    lacking = [
+        Lacking("topic", "b", ("READ",)),
+        Lacking("group", "g", ("READ",)),
+        Lacking("topic", "a", ("DESCRIBE_CONFIGS", "READ")),
+        Lacking("topic", "c", ("READ",)),
+    ]
+    assert str(NoRight(access, lacking)) == (
+        "127.0.0.1:1: we have no right to READ on group g; to DESCRIBE_CONFIGS and READ on topic a; to READ on topic b, c;"
+        " grant: kafka-acls.sh --bootstrap-server 127.0.0.1:1 --add --allow-principal User:mad --operation Read --group g;"
+        " kafka-acls.sh --bootstrap-server 127.0.0.1:1 --add --allow-principal User:mad --operation DescribeConfigs"
+        " --operation Read --topic a; kafka-acls.sh --bootstrap-server 127.0.0.1:1 --add --allow-principal User:mad"
+        " --operation Read --topic b --topic c"
+    )
 
 
 def scarcely(replication: int | None, min_insync: int | None, found: Copies) -> list[str]:

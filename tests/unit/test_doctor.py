@@ -1,24 +1,44 @@
 """The doctor on directories that are not well; broker and registry are looked at elsewhere."""
 
+import json
+import math
+import shutil
+import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
 import pytest
+from prometheus_client import Gauge
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.doctor import as_json, doctor
+from flows.deployment import EXAMPLE
+from flows.doctor import doctor
+from flows.findings import as_json
+from flows.health import Meters, Server
 from flows.ports import home_of
 from flows.settings import load
 from operators.state.home import Home
 from operators.state.rocks import RocksStore
 
 ENDS = ("store.topics", "store.records")
+SETTINGS = '[pseudonym]\nkey_file = ".key"\n[state]\nbackend = "rocksdb"\n[metrics]\nlisten = "127.0.0.1:{port}"\n'
 
 
 @pytest.fixture
-def config(tmp_path):
-    (tmp_path / ".key").write_text("a key")
-    (tmp_path / ".key").chmod(0o400)
-    path = tmp_path / "footfall.toml"
-    path.write_text('[pseudonym]\nkey_file = ".key"\n[state]\nbackend = "rocksdb"\n')
+def port():
+    """A port of the loopback that nobody has now."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return one.getsockname()[1]
+
+
+@pytest.fixture
+def config(tmp_path, port):
+    shutil.copytree(EXAMPLE, tmp_path / "shop")
+    (tmp_path / "shop" / ".key").write_text("a key")
+    (tmp_path / "shop" / ".key").chmod(0o400)
+    path = tmp_path / "shop" / "footfall.toml"
+    path.write_text(SETTINGS.format(port=port))
     return path
 
 
@@ -39,16 +59,27 @@ def lived(config):
     return state
 
 
-def found(config, what):
-    return next(one for one in doctor(None, config) if one.what == what)
+def found(config, what, flow=None):
+    return next(one for one in doctor(flow, config) if one.what == what)
 
 
-def test_a_deployment_that_never_ran(config):
+def told(config, text):
+    """Add to the settings, or change a line of them."""
+    key = text.partition(" = ")[0]
+    lines = [text if line.startswith(f"{key} = ") else line for line in config.read_text().splitlines()]
+    config.write_text("\n".join(lines if text in lines else [*lines, text]) + "\n")
+
+
+def test_a_deployment_that_never_ran(config, port):
     assert found(config, "key").well
     assert found(config, "disk").well
+    assert found(config, "settings").about == "store can be started with them"
+    assert found(config, "shop").word != "WRONG"
+    assert found(config, "page").about == f"free to listen on: 127.0.0.1:{port}"
     assert found(config, "state").about == "none yet"
     assert not found(config, "broker").well
     assert "bootstrap" in found(config, "broker").about
+    assert found(config, "topics").word == found(config, "rights").word == "open"
     assert not as_json(doctor(None, config))["well"]
 
 
@@ -64,13 +95,132 @@ def test_state_that_the_recovery_store_does_not_know(config, lived):
 def test_a_flow_that_runs_is_left_alone(config, lived):
     home = Home(lived, "store")
     assert "runs the flow" in found(config, "owner").about
-    assert found(config, "state").well
+    assert found(config, "state").word == "open"
     home.close()
 
 
-def test_a_key_that_is_not_there(config):
+def test_what_is_wrong_is_told_once(config):
     (config.parent / ".key").unlink()
     assert not found(config, "key").well
+    assert found(config, "settings").about == "not looked at: see key"
+
+
+def test_a_process_of_presence_in_a_pod_of_its_own(config):
+    state = config.parent / "state" / "process-01"
+    home = Home(state, "presence", processes=2)
+    home.checked({"presence.decode": (0, ("0",))}, ("presence.topics", "presence.records"), {})
+    assert "runs the flow" in found(config, "owner of process-01").about
+    assert found(config, "state of process-01").word == "open"
+    home.close()
+    said = {one.what: one for one in doctor(None, config)}
+    assert said["settings"].about == "presence can be started with them"
+    assert said["owner of process-01"].about == "no process runs the flow"
+    assert said["state of process-01"].well
+    assert "owner" not in said
+    store = RocksStore(state, 0)
+    store.open("0")
+    store.close()
+    (state / "recovery").rename(config.parent / "elsewhere")
+    assert "missing" in found(config, "state of process-01").about
+    (config.parent / "state" / "process-00").mkdir()
+    assert found(config, "owner of process-00").well
+    (config.parent / "state" / "process-00" / "FORMAT").write_text('{"format": 0, "flow": "presence"}')
+    assert not found(config, "owner of process-00").well
+
+
+@pytest.mark.parametrize(
+    ("mark", "named"),
+    [
+        ({"format": 999}, "has format 999; this program reads format"),
+        ({"flow": "activation", "shards": 8}, "was begun with shards = 8 in [engine]"),
+    ],
+)
+def test_a_state_that_a_start_would_not_take(config, mark, named):
+    Home(config.parent / "state", "store").close()
+    path = config.parent / "state" / "FORMAT"
+    path.write_text(json.dumps(json.loads(path.read_text()) | mark))
+    owner = found(config, "owner")
+    assert not owner.well
+    assert named in owner.about
+    assert "--from-scratch" in owner.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('backend = "memory"', 'must be "rocksdb" for run'),
+    ],
+)
+def test_settings_that_a_start_would_not_take(config, text, named):
+    told(config, text)
+    assert named in found(config, "settings").about
+
+
+def test_a_shop_without_a_venue_or_without_campaigns(config):
+    shutil.rmtree(config.parent / "campaigns")
+    assert found(config, "shop").word == "warn"
+    assert "no campaign is in force" in found(config, "shop").about
+    (config.parent / "venue.geojson").unlink()
+    assert not found(config, "shop").well
+
+
+def test_a_port_that_somebody_else_has(config, port):
+    with socket.create_server(("127.0.0.1", port)):
+        assert "must be a free address of this machine" in found(config, "page").about
+
+
+def test_a_flow_that_runs_says_how_it_is(config, port, lived):
+    home, meters = Home(lived, "store"), Meters(10.0)
+    silent = found(config, "page")
+    assert not silent.well
+    assert f"does not answer on 127.0.0.1:{port}" in silent.about
+    server = Server(f"127.0.0.1:{port}", meters)
+    try:
+        lag = Gauge("footfall_input_lag_events", "as a source tells it", ["topic"], registry=meters.registry)
+        lag.labels("sensing.position").set(3)
+        lag.labels("web.event").set(4)
+        said = found(config, "page")
+        assert said.well
+        assert said.about == f"127.0.0.1:{port} is not ready, 7 rows behind, no epoch is durable yet"
+        lag.labels("web.event").set(math.nan)
+        assert "not ready, how far behind is not known" in found(config, "page").about
+        lag.labels("web.event").set(4)
+        meters.pulse.closes()
+        meters.pulse.durable()
+        assert "is ready, 7 rows behind, the last durable epoch is " in found(config, "page").about
+    finally:
+        server.close()
+        home.close()
+
+
+class Registry(BaseHTTPRequestHandler):
+    """Has no subject, and says what time it is."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    def log_message(self, *_):
+        """Nobody reads it."""
+
+
+def test_the_clock_is_compared_with_the_registry_itself_or_not_looked_at(config, port, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+    told(config, f'[registry]\nurl = "http://127.0.0.1:{server.server_address[1]}"')
+    Thread(target=server.serve_forever, daemon=True).start()
+    assert found(config, "clock").about == "within 2 s of that of the registry"
+    server.shutdown()
+    server.server_close()
+    clock = found(config, "clock")
+    assert clock.word == "open"
+    assert clock.about.startswith("not looked at: it is compared with that of the registry: ")
+    assert "does not answer" in clock.about
 
 
 @pytest.mark.parametrize("process", [None, 1])

@@ -1,0 +1,123 @@
+"""The doctor on what is outside: broker, topics, rights, registry and clock, asked as a start asks them."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from flows import doctor_home, ports
+from flows.findings import Look, Told, sick, unseen
+from flows.joining import lacks, wanted_topics
+from flows.remedies import topics_made
+from flows.replay import FLOWS
+from flows.settings import Settings
+from flows.start import Start
+from operators.connectors import copies, rights, subjects, topics
+from operators.connectors.access import Admin
+from operators.connectors.outputs import FENCED, Outputs, writers
+from operators.connectors.reading import group_of
+from operators.connectors.registry import Registry, RegistryAway, RegistryRefused
+from operators.connectors.sink import GuardedSink
+from operators.connectors.tails import READ_BACK
+
+_SKEW_S = 2.0
+_CALL_S = 5.0
+
+
+def looks(settings: Settings, base: Path, flow: str, config: Path, *, insecure: bool) -> Iterator[Look]:
+    """Everything outside."""
+
+    @cache
+    def admin() -> Admin:
+        made = Admin(ports.broker(settings, base, insecure=insecure))
+        made.wait(_CALL_S, lambda _text: None)
+        return made
+
+    def broker() -> str:
+        try:
+            return f"{admin().access.bootstrap} answers"
+        except Exception as error:
+            down.append(str(error))
+            raise
+
+    def up() -> Admin:
+        if down:
+            raise unseen("see broker")
+        return admin()
+
+    down: list[str] = []
+    first = not (base / settings.state.dir).exists()
+    yield "broker", broker
+    yield "topics", lambda: _topics(up(), settings, flow, config, first=first, insecure=insecure)
+    yield "earlier life", lambda: _earlier(up(), settings, base, flow, config, insecure=insecure)
+    yield "rights", lambda: _rights(up(), settings, flow)
+    yield "registry", lambda: _registry(settings, base, flow, config, insecure=insecure)
+    yield "clock", lambda: _clock(settings, base, insecure=insecure)
+
+
+def _topics(admin: Admin, settings: Settings, flow: str, config: Path, *, first: bool, insecure: bool) -> str:
+    wanted = wanted_topics(settings, flow)
+    outputs = {settings.topics.prefix + topic for topic in FLOWS[flow].writes}
+    planned = topics.plan(admin, wanted, admin.access.bootstrap, outputs)
+    if lacking := lacks(planned, str(config), first=first, insecure=insecure):
+        raise sick(lacking, f"{topics_made(config, insecure=insecure)}; what differs is yours to decide")
+    told = f"{len(planned.there)} topics as they should be, and ours to read and write"
+    if untold := sorted(name for name, found in planned.found.items() if not found.told):
+        told += f"; not looked at: rights on {', '.join(untold)}, of which the broker says nothing"
+    if warnings := [*planned.warnings, *copies.scarce(planned, copies.copies(admin, wanted))]:
+        raise Told("warn", f"{told}; {'; '.join(warnings)}")
+    return told
+
+
+def _rights(admin: Admin, settings: Settings, flow: str) -> str:
+    """Those on topics are looked at with the topics, as a start does."""
+    groups = [group_of(flow), READ_BACK]
+    lacking, silent = rights.of_groups(admin, groups)
+    if lacking:
+        raise rights.NoRight(admin.access, lacking)
+    not_told = [f"READ on group {name}" for name in silent]
+    if FLOWS[flow].writes & FENCED:
+        not_told.append(f"WRITE on transactional ids {writers(settings.topics.prefix, flow)}*")
+    ours = [name for name in groups if name not in silent]
+    told = [f"groups {' and '.join(ours)} are ours to read"] if ours else []
+    return "; ".join([*told, *([f"not looked at: {', '.join(not_told)}"] if not_told else [])])
+
+
+def _earlier(admin: Admin, settings: Settings, base: Path, flow: str, config: Path, *, insecure: bool) -> str:
+    """Whether the broker knows of a life of this flow that its state does not."""
+    path = base / settings.state.dir
+    if not doctor_home.empty(path):
+        return f"what is in {path} has come as far as its outputs"
+    outputs = Outputs(
+        kafka=admin.access.config(), flow=flow, schema_ids={}, sealed=bytes, prefix=settings.topics.prefix, start_s=_CALL_S
+    )  # fmt: skip
+    former = GuardedSink(outputs).former()  # the first lane is there in every shape of a flow
+    if former:
+        again = Start(flow=flow, config=config, insecure=insecure).again("--from-scratch")
+        raise sick(
+            f"{flow} has run before on these topics, it has claimed {', '.join(former)}, and its state is not in {path}",
+            f"put the volume or a backup back; or begin anew: {again}",
+        )
+    return f"{flow} has never run on these topics"
+
+
+def _registry(settings: Settings, base: Path, flow: str, config: Path, *, insecure: bool) -> str:
+    reached = ports.registry(settings, base, insecure=insecure)
+    registry = Registry(reached, call_s=_CALL_S, retries=0)
+    registry.wait(_CALL_S, lambda _text: None)
+    try:
+        ids = subjects.ids(registry, sorted(FLOWS[flow].writes), settings.topics.prefix)
+    except subjects.NotRegistered as missing:
+        raise sick(str(missing), f"footfall schemas register --config {config}") from missing
+    return f"{reached.url} answers, {len(ids)} schemas of ours are registered"
+
+
+def _clock(settings: Settings, base: Path, *, insecure: bool) -> str:
+    try:
+        found = Registry(ports.registry(settings, base, insecure=insecure), call_s=_CALL_S, retries=0).apart()
+    except (RegistryAway, RegistryRefused) as why:
+        raise unseen(f"it is compared with that of the registry: {why}") from why
+    if found is None:
+        raise unseen("the registry says no time to compare with")
+    if abs(found) > _SKEW_S:
+        raise sick(f"the clock of this machine is {found:+.1f} s from that of the registry", "let NTP set the clock")
+    return f"within {_SKEW_S:.0f} s of that of the registry"
