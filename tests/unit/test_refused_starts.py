@@ -56,6 +56,7 @@ def shop(tmp_path):
         shutil.copytree(EXAMPLE / name, folder / name)
     shutil.copy(EXAMPLE / "venue.geojson", folder)
     (folder / ".key").write_text("a key for a start")
+    (folder / ".key").chmod(0o400)
     (folder / "footfall.toml").write_text(SETTINGS)
     return folder
 
