@@ -4,12 +4,14 @@ A sweep is one round over the lanes. It begins when every lane has given away wh
 the broker that ends at the first message, at the next step of the clock, or after `max_block_s`.
 """
 
+from collections.abc import Mapping
+
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from operators.connectors.access import refuses
 from operators.connectors.backlog import GIVE_UP_S, Part, behind, release
 from operators.connectors.clock import monotonic, wall
-from operators.connectors.cluster import ABSENT, FORBIDDEN, Cluster, Place, Refused, Say, Seen, Watch
+from operators.connectors.cluster import ABSENT, FORBIDDEN, Cluster, Place, Refused, Say, Seen, Shape, Watch
 from operators.connectors.hands import Hands
 from operators.connectors.merge import STEP
 from operators.connectors.placing import Placing
@@ -294,6 +296,7 @@ class Pump:
             part.ended(message.offset())  # type: ignore[arg-type]
         elif code == KafkaError._AUTO_OFFSET_RESET and part is not None:
             place = (part.name, part.partition)
+            self._is_the_same(part, self._cluster.shapes([part.name])[0])  # the reset may be heard of first
             low = self._cluster.offsets([place], "earliest")[place]
             end = self._cluster.offsets([place], "latest")[place]
             part.read = self._placing.out_of_range(part, part.read, low, end)
@@ -335,6 +338,11 @@ class Pump:
             if now - since > bound:
                 raise Refused(f"the broker has not let us read for {bound:.0f} s: {text}")
 
+    def _is_the_same(self, part: Part, shapes: Mapping[str, Shape]) -> None:
+        shape = shapes.get(part.name)
+        if shape is not None and shape.id != part.id:
+            raise self._placing.recreated(part, part.id, shape.id)
+
     def _look(self, seen: Seen) -> None:
         """Learn from a look at the broker: gone, made again, grown, back."""
         if seen.missing:
@@ -342,9 +350,7 @@ class Pump:
         else:
             self._absent = None
         for part in self._parts.values():
-            shape = seen.shapes.get(part.name)
-            if shape is not None and shape.id != part.id:
-                raise self._placing.recreated(part, part.id, shape.id)
+            self._is_the_same(part, seen.shapes)
         self._placing.fits(seen)
         for part in self._placing.new(seen, self._parts):
             self._parts[part.name, part.partition] = part
