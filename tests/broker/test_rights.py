@@ -17,23 +17,25 @@ from tests.broker.test_deploy_page import PARTS
 from tests.broker.test_run import LIMIT_S, asked, done, footfall, shop, until
 
 PREFIX, FLOW = "mad.", "store"
+UNCLAIMED = "own."
+"""Prefix of topics on which one worker alone is started: its doctor finds no claim of another."""
 NUMBERS = itertools.count()
 
 
-def documented():
+def documented(prefix=PREFIX):
     """The table of the page for a flow: resource type, resource, operation."""
     rows = re.findall(r"(?m)^\| (topic|group|transactional id) \| (.*) \| ([A-Z_, ]+) \|$", PARTS["2"])
     assert len(rows) == 4
     found = []
     for kind, which, operations in rows:
         names = [
-            name.replace("<prefix>", PREFIX).replace("<flow>", FLOW)
+            name.replace("<prefix>", prefix).replace("<flow>", FLOW)
             for name in re.findall(r"`([^`]+)`", which)
             if name != OWNER
         ]
         if kind == "topic":
             own = FLOWS[FLOW].writes | {OWNER} if OWNER in which else live_topics(FLOW)
-            names = [PREFIX + name for name in own]
+            names = [prefix + name for name in own]
         names = [f"{name}*" for name in names] if kind == "transactional id" else names
         kind = kind.upper().replace(" ", "_")
         found += [(kind, name, operation) for name in names for operation in operations.split(", ")]
@@ -53,20 +55,21 @@ def doors(folder):
 @pytest.fixture(scope="module")
 def prepared(doors, registry, folder):
     """Topics and schemas, made by somebody who may; the settings of a worker are made from these."""
-    made = shop(folder / "rights-shop", doors.kafka.bootstrap, registry, PREFIX)
-    done("topics", "create", "--apply", "--config", str(made / "footfall.toml"))
-    done("schemas", "register", "--config", str(made / "footfall.toml"))
+    for prefix in (PREFIX, UNCLAIMED):
+        made = shop(folder / f"rights-shop-{prefix}", doors.kafka.bootstrap, registry, prefix)
+        done("topics", "create", "--apply", "--config", str(made / "footfall.toml"))
+        done("schemas", "register", "--config", str(made / "footfall.toml"))
 
 
 @pytest.fixture
 def worker(doors, registry, prepared, tmp_path):
     """Makes a shop whose worker may do what is named; answers its settings and where its page is."""
 
-    def made(rights):
+    def made(rights, prefix=PREFIX):
         name = f"worker-{next(NUMBERS)}"
         doors.user(name, "right")
         doors.grant(name, rights)
-        own = shop(tmp_path / name, doors.sasl, registry, PREFIX)
+        own = shop(tmp_path / name, doors.sasl, registry, prefix)
         (own / "password").write_text("right")
         (own / "password").chmod(0o400)
         (port,) = free_ports(1)
@@ -82,12 +85,12 @@ def worker(doors, registry, prepared, tmp_path):
 
 
 def test_a_worker_with_the_rights_of_the_page_gets_ready_and_is_well(worker):
-    config, port, _ = worker(documented())
+    config, port, _ = worker(documented(UNCLAIMED), UNCLAIMED)
     report = footfall("doctor", "--config", config)
     out, err = report.communicate(timeout=LIMIT_S)
     assert report.returncode == 0, out + err
     assert "ours to read and write" in out + err
-    assert f"not looked at: WRITE on transactional ids {PREFIX}{FLOW}.records.*" in out + err
+    assert f"not looked at: WRITE on transactional ids {UNCLAIMED}{FLOW}.records.*" in out + err
     process = footfall("run", FLOW, "--config", config)
     try:
         until(process, "flowing")
@@ -124,7 +127,7 @@ def test_a_right_that_is_missing_is_named_with_operation_and_resource(worker, mi
     rights.remove(missing)
     config, _, name = worker(rights)
     named = named.format(missing[1])
-    process = footfall("run", FLOW, "--config", config)
+    process = footfall("run", FLOW, "--config", config, "--from-scratch")  # others have claimed the outputs before
     _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1, err
     said = err.splitlines()[-1]
