@@ -14,6 +14,7 @@ from flows.start import Start
 from operators.connectors import copies, rights, subjects, topics
 from operators.connectors.access import Admin
 from operators.connectors.outputs import FENCED, Outputs, writers
+from operators.connectors.owner import OwnerUnreadable
 from operators.connectors.reading import group_of
 from operators.connectors.registry import Registry, RegistryAway, RegistryRefused
 from operators.connectors.sink import GuardedSink
@@ -90,7 +91,10 @@ def _earlier(admin: Admin, settings: Settings, base: Path, flow: str, config: Pa
     outputs = Outputs(
         kafka=admin.access.config(), flow=flow, schema_ids={}, sealed=bytes, prefix=settings.topics.prefix, start_s=_CALL_S
     )  # fmt: skip
-    former = GuardedSink(outputs).former()  # the first lane is there in every shape of a flow
+    try:
+        former = GuardedSink(outputs).former()  # the first lane is there in every shape of a flow
+    except OwnerUnreadable as why:
+        raise unseen(str(why)) from why
     if former:
         again = Start(flow=flow, config=config, insecure=insecure).again("--from-scratch")
         raise sick(
