@@ -147,8 +147,9 @@ def main() -> int:
                 "form": form,
                 **result,
             }
-            several = [entry.flow, result["processes"]] if "processes" in result else []
-            parts = [entry.row, entry.on, *several, asked.seed, *(["long"] if asked.long else [])]
+            several = [result["processes"]] if "processes" in result else []
+            flow = [] if entry.flow == "store" else [entry.flow]
+            parts = [entry.row, entry.on, *flow, *several, asked.seed, *(["long"] if asked.long else [])]
             (folder / f"{'-'.join(map(str, parts))}.json").write_text(json.dumps(told, indent=2) + "\n")
             name = f"{entry.row} of {entry.flow} on {entry.on}"
             verdict = "passed" if result["passed"] else "FAILED"
