@@ -18,7 +18,7 @@ from schemas import ids
 from schemas.codec import LARGEST_ID, BadFraming, Undecodable, decode_datum, unframed
 from schemas.items import DataKey, Event, Heard, Item, Tally
 from schemas.keys import key_of, partition_of
-from schemas.letters import Sealed, dead_letter, letter
+from schemas.letters import LARGEST_KEY, Sealed, dead_letter, letter
 from schemas.personal import personal
 from schemas.pseudonym import NAMESPACES, BadIdentifier, Tokens, namespace_of, subject_tokens
 from schemas.reference import Consent
@@ -27,7 +27,6 @@ from schemas.sensing import Position, PositionBatch
 from schemas.topics import TOPICS
 from schemas.types import AnyRecord
 
-LARGEST_KEY = 256
 LARGEST_BASE = 1 << 62
 MOST_IDENTIFIERS = 8
 _ENVELOPE = frozenset({"event_id", "event_time", "ingest_time", "site_id", "source_id", "seq"})
