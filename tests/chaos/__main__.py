@@ -1,7 +1,7 @@
 """Run rows of the fault table: `python -m tests.chaos R1 --seed 7`; the result of each is one JSON file.
 
-A row may be run in several ways, on files and on a broker, by several flows: all are, but `--on` and `--flow` choose. Results go to .cache/chaos, and with
-`--keep` among those that RELIABILITY.md is written from.
+A row may be run in several ways, on files, on the client's mock cluster and on a broker, by several flows: all are, but
+`--on` and `--flow` choose. Results go to .cache/chaos, and with `--keep` among those that RELIABILITY.md is written from.
 """
 
 import argparse
@@ -28,7 +28,7 @@ PROGRAM = ("flows", "operators", "schemas", "tests/chaos", "tests/broker")
 
 @dataclass(frozen=True)
 class Entry:
-    """One way to run a row: on files or on a broker, by which flow, in how many processes."""
+    """One way to run a row: on files, the mock cluster or a broker, by which flow, in how many processes."""
 
     row: str
     on: str
@@ -43,6 +43,7 @@ ENTRIES = (
     Entry("R1", "file", "store", kills.r1),
     Entry("R1", "kafka", "store", onbroker.r1),
     Entry("R1", "kafka", "activation", crowded.r1, processes=3),
+    Entry("R1", "mock", "activation", crowded.r1, processes=3),
     Entry("R1", "kafka", "presence", strolled.r1, processes=3),
     Entry("R1", "file", "activation", crowdfiles.r1),
     Entry("R2", "file", "store", kills.r2),
@@ -55,6 +56,7 @@ ENTRIES = (
     Entry("R16", "kafka", "store", onbroker.r16),
     Entry("R16", "kafka", "activation", crowdlive.r16, processes=3),
     Entry("R22", "file", "store", kills.mutants),
+    Entry("R22", "mock", "activation", crowded.r22, processes=1),
     Entry("R22", "kafka", "store", onbroker.r22),
     Entry("R22", "kafka", "activation", crowded.r22, processes=1),
     Entry("restart", "file", "store", restart.restart, short=False),
@@ -86,19 +88,20 @@ def _commit() -> str:
 def _results(
     entries: list[Entry], seed: int, processes: int | None, people: int | None, *, long: bool
 ) -> Iterator[tuple[Entry, Any]]:
-    """Each with its result; those of a broker share one."""
+    """Each with its result; those of one cluster share it."""
     for entry in entries:
         if entry.on == "file":
             yield entry, _timed(partial(entry.run, seed, long=long))
-    live = [entry for entry in entries if entry.on == "kafka"]
-    if not live:
-        return
-    with onbroker.bench(seed, long=long) as bench:
-        for entry in live:
-            several = {} if entry.processes is None else {"processes": processes or entry.processes}
-            if people is not None and entry.flow == "activation" and entry.row != "R22":
-                several["people"] = people
-            yield entry, _timed(partial(entry.run, bench, seed, long=long, **several))
+    for on in ("mock", "kafka"):
+        live = [entry for entry in entries if entry.on == on]
+        if not live:
+            continue
+        with onbroker.bench(seed, long=long, mock=on == "mock") as bench:
+            for entry in live:
+                several = {} if entry.processes is None else {"processes": processes or entry.processes}
+                if people is not None and entry.flow == "activation" and entry.row != "R22":
+                    several["people"] = people
+                yield entry, _timed(partial(entry.run, bench, seed, long=long, **several))
 
 
 def _timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def main() -> int:
     ask = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     ask.add_argument("rows", type=_row, nargs="*", help=f"of {', '.join(ROWS)}, or all; short ones of all if left out")
     ask.add_argument("--seed", type=int, default=7)
-    ask.add_argument("--on", choices=["file", "kafka", "both"], default="both")
+    ask.add_argument("--on", choices=["file", "mock", "kafka", "all"], default="all")
     ask.add_argument("--flow", choices=["store", "activation", "presence"], help="that one only")
     ask.add_argument("--processes", type=int, help="of activation or presence")
     ask.add_argument("--people", type=int, help="of rows of activation in the long form, for a smaller one")
@@ -132,7 +135,7 @@ def main() -> int:
         entry
         for entry in ENTRIES
         if ({"all", entry.row} & set(asked.rows) if asked.rows else entry.short)
-        and asked.on in {"both", entry.on}
+        and asked.on in {"all", entry.on}
         and asked.flow in {None, entry.flow}
     ]
     failed = []

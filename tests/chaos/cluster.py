@@ -17,6 +17,11 @@ ORPHANS_S = 60.0
 """Children of a supervisor that is gone drain, or end, within so long."""
 
 
+def program(changes: str) -> list[str]:
+    """What `footfall` is called by; with changes, a program that makes them first."""
+    return [sys.executable, "-m", *(["tests.chaos.mutated", changes] if changes else ["flows.cli"])]
+
+
 @dataclass
 class Cluster(Process):
     """All processes of one start; `killed` names what was, `main`, `child` or `supervisor`."""
@@ -27,10 +32,9 @@ class Cluster(Process):
     _pids: list[int] = field(default_factory=list)
 
     @classmethod
-    def run(cls, flow: str, config: Path, processes: int, mutant: str | None = None) -> "Cluster":
-        """Start it, with a bug put back if one is named."""
-        program = ["flows.cli"] if mutant is None else ["tests.chaos.mutated", mutant]
-        command = [sys.executable, "-m", *program, "run", flow, "--config", str(config)]
+    def run(cls, flow: str, config: Path, processes: int, changes: str = "") -> "Cluster":
+        """Start it, changed (`mutated`) if changes are named."""
+        command = [*program(changes), "run", flow, "--config", str(config)]
         command += ["--processes", str(processes)] if processes > 1 else []
         child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env=ENVIRONMENT)
         one = cls(child, time.monotonic(), flow=flow, processes=processes)

@@ -6,7 +6,6 @@ before this start must be durable, so a slow machine makes it longer and not wro
 """
 
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from operators.connectors import subjects
 from operators.connectors.registry import Registry as Reached
 from operators.connectors.registry import RegistryAccess
 from schemas.codec import decode_body, head_of, unframed
-from tests.chaos.cluster import ENVIRONMENT, Cluster
+from tests.chaos.cluster import ENVIRONMENT, Cluster, program
 from tests.chaos.crowd import SECOND, TOPICS, Crowd, deployed
 from tests.chaos.expected import Expected, expected
 from tests.chaos.live import Bench, draw_of, spread
@@ -33,6 +32,8 @@ from tests.chaos.tables import LEFT_OUT, differences, remembered
 
 FLOW = "activation"
 PARTITIONS = LANES = SHARDS = 8
+MOCK_PARTITIONS = 64
+"""The mock cluster keeps 5 MiB of a partition."""
 EPOCH = "250ms"
 LONG, SHORT = "2s", "100ms"
 """Epochs of a start and of the one after it, in pairs: much is said and not durable, and said again over many epochs."""
@@ -75,7 +76,7 @@ class Run:
     name: str
     said: Said
     processes: int = 1
-    mutant: str | None = None
+    mutant: str = ""
     flow: str = FLOW
     topics: tuple[str, ...] = TOPICS
     log: Counter[str] = field(default_factory=Counter)
@@ -89,19 +90,24 @@ class Run:
         self.config, self.prefix = self.folder / "footfall.toml", f"{self.name}."
         self.settled(EPOCH)
         for words in (["topics", "create", "--apply"], ["schemas", "register"]):
-            command = [sys.executable, "-m", "flows.cli", *words, "--config", str(self.config)]
+            command = [*program(self.bench.changes), *words, "--config", str(self.config)]
             subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, timeout=LIMIT_S)
         ids = subjects.ids(Reached(RegistryAccess(url=self.bench.registry.url)), sorted(self.topics), self.prefix)
-        self.waves = Waves(self.said, self.bench.kafka.bootstrap, self.prefix, self.flow, ids, PARTITIONS)
+        self.waves = Waves(self.said, self.bench.kafka.bootstrap, self.prefix, self.flow, ids, self.partitions)
 
     def settled(self, epoch: str) -> None:
         """Write the settings of the next start."""
         self.config.write_text(
             SETTINGS.format(
                 broker=self.bench.kafka.bootstrap, registry=self.bench.registry.url, prefix=self.prefix, epoch=epoch,
-                partitions=PARTITIONS, lanes=LANES, shards=f"shards = {SHARDS}" if self.flow == FLOW and self.processes > 1 else "",
+                partitions=self.partitions, lanes=LANES, shards=f"shards = {SHARDS}" if self.flow == FLOW and self.processes > 1 else "",
             )
         )  # fmt: skip
+
+    @property
+    def partitions(self) -> int:
+        """Of each topic."""
+        return MOCK_PARTITIONS if self.bench.changes else PARTITIONS
 
     @property
     def versions(self) -> dict[str, str]:
@@ -111,7 +117,8 @@ class Run:
 
     def start(self) -> Cluster:
         """Its processes."""
-        return Cluster.run(self.flow, self.config, self.processes, self.mutant)
+        changes = "+".join(filter(None, (self.bench.changes, self.mutant)))
+        return Cluster.run(self.flow, self.config, self.processes, changes)
 
     def heard(self, cluster: Cluster) -> None:
         """Note what a start said of itself, when it has ended."""
@@ -141,18 +148,45 @@ class Run:
         return end if whole and code == 0 else end | {"cause": cluster.trouble() or cluster.other[-3:]}
 
     def dropped(self) -> None:
-        """Delete its topics: a small broker bears only so many."""
+        """Delete its topics: a small broker bears only so many. The mock cluster deletes none."""
+        if self.bench.changes:
+            return
         admin = AdminClient({"bootstrap.servers": self.bench.kafka.bootstrap, "log_level": 0})
         mine = [name for name in admin.list_topics(timeout=30).topics if name.startswith(self.prefix)]
         for future in admin.delete_topics(mine, operation_timeout=60).values():
             future.result(90)
+
+    def outputs(self, topics: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+        """Topic and value of every committed record on these topics."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bench.kafka.bootstrap, "group.id": "chaos", "log_level": 0,
+                "isolation.level": "read_committed", "enable.partition.eof": True, "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+            }
+        )  # fmt: skip
+        left = {(self.prefix + topic, part) for topic in topics for part in range(self.partitions)}
+        consumer.assign([TopicPartition(name, part, 0) for name, part in sorted(left)])
+        heard = time.monotonic()
+        try:
+            while left:
+                if time.monotonic() > heard + LIMIT_S:
+                    raise RuntimeError(f"outputs could not be read to their end: {sorted(left)}")
+                for message in consumer.consume(1_000, 0.2):
+                    heard, error = time.monotonic(), message.error()
+                    if error is None:
+                        yield str(message.topic())[len(self.prefix) :], message.value() or b""
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        left.discard((str(message.topic()), int(message.partition() or 0)))
+        finally:
+            consumer.close()
 
     def compared(self, wanted: Expected) -> dict[str, Any]:
         """What was lost, doubled or invented of actions, and of decisions with their verdicts."""
         actions: Counter[str] = Counter()
         decisions: Counter[str] = Counter()
         verdicts: dict[str, tuple[str, str]] = {}
-        for topic, value in outputs(self.bench.kafka.bootstrap, self.prefix, ("action.command", "decision.record")):
+        for topic, value in self.outputs(("action.command", "decision.record")):
             name, _ = head_of(value)
             if topic == "action.command":
                 actions[name] += 1
@@ -177,31 +211,6 @@ class Run:
                 "verdicts": dict(sorted(Counter("/".join(one) for one in wanted.decisions.values()).items())),
             },
         }  # fmt: skip
-
-
-def outputs(broker: str, prefix: str, topics: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """Topic and value of every committed record on these topics."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": broker, "group.id": "chaos", "isolation.level": "read_committed", "log_level": 0,
-            "enable.partition.eof": True, "enable.auto.commit": False, "auto.offset.reset": "error",
-        }
-    )  # fmt: skip
-    left = {(prefix + topic, part) for topic in topics for part in range(PARTITIONS)}
-    consumer.assign([TopicPartition(name, part, 0) for name, part in sorted(left)])
-    heard = time.monotonic()
-    try:
-        while left:
-            if time.monotonic() > heard + LIMIT_S:
-                raise RuntimeError(f"outputs could not be read to their end: {sorted(left)}")
-            for message in consumer.consume(1_000, 0.2):
-                heard, error = time.monotonic(), message.error()
-                if error is None:
-                    yield str(message.topic())[len(prefix) :], message.value() or b""
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard((str(message.topic()), int(message.partition() or 0)))
-    finally:
-        consumer.close()
 
 
 def killed(

@@ -61,7 +61,7 @@ def drained(run: Run, draw: Random, *, times: int, total: int) -> dict[str, Any]
 
 def cut_off(run: Run, draw: Random, *, times: int, total: int, away_s: float) -> dict[str, Any]:
     """Kill the broker again and again while rows come, once for long; then let one start come to the end of them."""
-    waves, kafka = run.waves, run.bench.kafka
+    waves, kafka = run.waves, run.bench.killable
     outages: list[float] = []
     back: list[float] = []
     waiting: list[float] = []

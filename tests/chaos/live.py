@@ -26,6 +26,7 @@ from schemas.codec import encode, head_of
 from schemas.keys import key_of, partition_of
 from schemas.types import AnyRecord
 from tests.broker.kafka import Kafka
+from tests.broker.mock import Mock
 from tests.broker.registry import Registry
 from tests.chaos.saturday import OUTPUTS, READ, RULES, Day
 from tests.chaos.shop import DEDUPLICATED, LIMIT_S, ROOT, Process
@@ -58,15 +59,26 @@ listen = "127.0.0.1:0"
 
 
 class Bench:
-    """A broker and a registry of our own, and one day that all runs of a row share."""
+    """A broker, or the mock cluster in its place, and a registry of our own, and one day that all runs of a row share."""
 
-    def __init__(self, folder: Path, *, seed: int, minutes: float) -> None:
+    def __init__(self, folder: Path, *, seed: int, minutes: float, mock: bool = False) -> None:
         self.folder = folder
         self._seed, self._minutes = seed, minutes
         self.calm: dict[tuple[int, int, int, int], Any] = {}
         """What undisturbed runs over a crowd came to, for rows that share them."""
-        self.kafka = Kafka(folder / "kafka", extra=KEPT)
+        self.kafka: Kafka | Mock = Mock(folder / "mock") if mock else Kafka(folder / "kafka", extra=KEPT)
         self.registry = Registry(folder / "registry")
+
+    @property
+    def changes(self) -> str:
+        """What a flow must be changed by to run here (`mutated`)."""
+        return f"on-mock={self.kafka.control}" if isinstance(self.kafka, Mock) else ""
+
+    @property
+    def killable(self) -> Kafka:
+        """The broker, for rows that kill it."""
+        assert isinstance(self.kafka, Kafka)
+        return self.kafka
 
     @cached_property
     def day(self) -> Day:
@@ -77,10 +89,10 @@ class Bench:
 
     @classmethod
     @contextmanager
-    def open(cls, *, seed: int, minutes: float) -> Iterator["Bench"]:
+    def open(cls, *, seed: int, minutes: float, mock: bool = False) -> Iterator["Bench"]:
         """Start both, and end them."""
         with tempfile.TemporaryDirectory(prefix="footfall-chaos-", ignore_cleanup_errors=True) as folder:
-            bench = cls(Path(folder), seed=seed, minutes=minutes)
+            bench = cls(Path(folder), seed=seed, minutes=minutes, mock=mock)
             with bench.kafka, bench.registry:
                 yield bench
 

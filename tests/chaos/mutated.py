@@ -1,9 +1,11 @@
-"""`footfall run` with a bug put back: the control of the runs on a broker, which must notice it.
+"""`footfall` changed: with a bug put back that a run on a broker must notice, or on the mock cluster in place of a broker.
 
 python -m tests.chaos.mutated stock-sink run store --config footfall.toml
+python -m tests.chaos.mutated on-mock=/tmp/control+naive-read-back run activation --config footfall.toml
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage
@@ -17,6 +19,7 @@ from operators.connectors.outputs import Outputs
 from schemas.codec import encode
 from schemas.items import Batch
 from schemas.keys import key_of
+from tests.broker.mock import stand_in
 
 
 class _StockLane(StatefulSinkPartition[Batch, None]):
@@ -79,19 +82,29 @@ def _naive_read_back() -> None:
 MUTANTS = {"stock-sink": _stock_sink, "naive-read-back": _naive_read_back}
 
 
-def _also_below(name: str) -> None:
-    """The children of a supervisor have the bug too."""
+def _changed(names: str) -> None:
+    """Change this process as the names say that a + joins."""
+    for one in names.split("+"):
+        name, _, control = one.partition("=")
+        if name == "on-mock":
+            stand_in(Path(control))
+        else:
+            MUTANTS[name]()
+
+
+def _also_below(names: str) -> None:
+    """The children of a supervisor are changed too."""
     command_of = supervise.command_of
 
     def mutated(start: Start, process: int) -> list[str]:
         python, _, _, *words = command_of(start, process)
-        return [python, "-m", "tests.chaos.mutated", name, *words]
+        return [python, "-m", "tests.chaos.mutated", names, *words]
 
     supervise.command_of = mutated
 
 
 if __name__ == "__main__":
     named = sys.argv.pop(1)
-    MUTANTS[named]()
+    _changed(named)
     _also_below(named)
     cli.main()

@@ -205,9 +205,9 @@ def r4(bench: Bench, seed: int, *, long: bool, outage_s: float | None = None) ->
         process.ends_within(draw.uniform(0.3, 1.0))
         waiting.append(shop.waiting())
         began = time.monotonic()
-        bench.kafka.kill()
+        bench.killable.kill()
         process.ends_within(away if number == middle else 0.0)
-        bench.kafka.start()
+        bench.killable.start()
         outages.append(time.monotonic() - began)
         back.append(resumed(process))
     survived = process.child.poll() is None
@@ -238,7 +238,7 @@ def resumed(process: Process) -> float:
 
 
 @contextmanager
-def bench(seed: int, *, long: bool) -> Iterator[Bench]:
-    """A broker and a registry, and a day of the store for the rows that want one."""
-    with Bench.open(seed=seed, minutes=LONG_MINUTES if long else SHORT_MINUTES) as one:
+def bench(seed: int, *, long: bool, mock: bool = False) -> Iterator[Bench]:
+    """A broker or a mock of one, a registry, and a day of the store for the rows that want one."""
+    with Bench.open(seed=seed, minutes=LONG_MINUTES if long else SHORT_MINUTES, mock=mock) as one:
         yield one

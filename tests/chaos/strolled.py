@@ -9,7 +9,7 @@ from typing import Any
 
 from schemas.codec import head_of
 from tests.chaos.crowd import SECOND
-from tests.chaos.crowded import Run, killed, outputs
+from tests.chaos.crowded import Run, killed
 from tests.chaos.live import Bench, draw_of, spread
 from tests.chaos.strollers import OUTPUTS, TOPICS, Strollers
 
@@ -37,11 +37,11 @@ def _looped(bench: Bench, seed: int, *, people: int, kills: int, processes: int,
     exits = len(wanted["presence.visit"])
 
     def over() -> bool:
-        return sum(1 for _ in outputs(bench.kafka.bootstrap, run.prefix, ("presence.visit",))) >= exits
+        return sum(1 for _ in run.outputs(("presence.visit",))) >= exits
 
     end = run.finished(300.0 + total / 1_000, over)
     found: dict[str, Counter[str]] = {topic: Counter() for topic in OUTPUTS}
-    for topic, value in outputs(bench.kafka.bootstrap, run.prefix, OUTPUTS):
+    for topic, value in run.outputs(OUTPUTS):
         found[topic][head_of(value)[0]] += 1
     run.dropped()
     topics = {
