@@ -19,6 +19,7 @@ from operators.connectors.reading import group_of
 from operators.connectors.registry import Registry, RegistryAway, RegistryRefused
 from operators.connectors.sink import GuardedSink
 from operators.connectors.tails import READ_BACK
+from operators.state.home import StateLost
 
 _SKEW_S = 2.0
 _CALL_S = 5.0
@@ -97,10 +98,7 @@ def _earlier(admin: Admin, settings: Settings, base: Path, flow: str, config: Pa
         raise unseen(str(why)) from why
     if former:
         again = Start(flow=flow, config=config, insecure=insecure).again("--from-scratch")
-        raise sick(
-            f"{flow} has run before on these topics, it has claimed {', '.join(former)}, and its state is not in {path}",
-            f"put the volume or a backup back; or begin anew: {again}",
-        )
+        raise sick(str(StateLost(flow, former, path)), f"or begin anew all the same: {again}")
     return f"{flow} has never run on these topics"
 
 

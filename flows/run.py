@@ -174,7 +174,7 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
         log.info("drained", epochs=0)
         return 0
     if home.first:
-        _begins(start, settings, home, joined)
+        _begins(start, home, joined)
     seen: list[EpochStore] = []
     meters.watch(lambda: sum(store.dirty for store in seen), [*joined.looked_up, _scraped(joined, home)])
 
@@ -210,18 +210,14 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
     return 0
 
 
-def _begins(start: Start, settings: Settings, home: Home | Tenancy, joined: Joined) -> None:
+def _begins(start: Start, home: Home | Tenancy, joined: Joined) -> None:
     """Begin in a state that knows nothing, unless the broker knows of an earlier life.
 
     Raises:
         StateLost: it does, and nobody has said that this life is to be forgotten.
     """
     if not start.from_scratch and ANEW not in os.environ and (former := joined.former()):
-        raise StateLost(
-            f"{start.flow} has run before on these topics, it has claimed {', '.join(former)}, and its state is not in"
-            f" {home.path}: put the volume or a backup back. Whoever begins without it forgets every stay, profile and"
-            f" cap, and reads from start in [kafka], {settings.kafka.start!r}"
-        )
+        raise StateLost(start.flow, former, home.path)
     home.joins()
 
 

@@ -26,7 +26,20 @@ _RECOVERY, _STARTS = "recovery", "starts.json"
 
 
 class StateLost(StateFault):
-    """The flow has run before, and what it knew is not here."""
+    """The flow has run before, and what it knew is not here.
+
+    Args:
+        flow: its name.
+        claimed: outputs of it that the broker knows claims of.
+        path: the state directory.
+    """
+
+    def __init__(self, flow: str, claimed: list[str], path: Path) -> None:
+        super().__init__(
+            f"{flow} has run before on these topics, it has claimed {', '.join(claimed)}, and its state is not in {path}:"
+            " put the volume or a backup back. Whoever begins without it forgets every stay, profile and cap, and reads"
+            " from where start in [kafka] says"
+        )
 
 
 class ForeignState(StateFault):
