@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from multiprocessing.managers import BaseManager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import uuid4
 
 import confluent_kafka
@@ -41,6 +41,8 @@ def _library() -> ctypes.CDLL:
         ("mock_cluster_new", pointer, [pointer, number]),
         ("mock_cluster_bootstraps", text, [pointer]),
         ("mock_topic_create", number, [pointer, text, number, number]),
+        ("mock_clear_request_errors", None, [pointer, ctypes.c_int16]),
+        ("mock_push_request_errors_array", None, [pointer, ctypes.c_int16, ctypes.c_size_t, pointer]),
     ):
         function = getattr(library, f"rd_kafka_{name}")
         function.restype, function.argtypes = result, arguments
@@ -69,6 +71,12 @@ class Control:
         if code:
             raise RuntimeError(f"{name}: the mock cluster answers {code}")
         self._topics[name] = (uuid4().hex, partitions, config)
+
+    def fail(self, api: int, codes: list[int]) -> None:
+        """Answer the next requests of a kind with these errors, and with no earlier ones, whoever asks."""
+        self._library.rd_kafka_mock_clear_request_errors(self._cluster, api)
+        array = (ctypes.c_int * len(codes))(*codes)
+        self._library.rd_kafka_mock_push_request_errors_array(self._cluster, api, len(codes), array)
 
     def topics(self) -> dict[str, tuple[str, int, dict[str, str]]]:
         """Id, partitions and settings of each."""
@@ -102,8 +110,12 @@ class Mock:
 
     def __enter__(self) -> Self:
         self._manager.start()
-        self.bootstrap = self._manager.control().bootstrap()  # type: ignore[attr-defined]
+        self.bootstrap = self.controls().bootstrap()
         return self
+
+    def controls(self) -> Control:
+        """The control, asked from here."""
+        return cast(Control, self._manager.control())  # type: ignore[attr-defined]
 
     def __exit__(self, *_: object) -> None:
         self._manager.shutdown()

@@ -52,6 +52,7 @@ ENTRIES = (
     Entry("R3", "kafka", "store", onbroker.r3),
     Entry("R4", "kafka", "store", onbroker.r4),
     Entry("R4", "kafka", "activation", crowdlive.r4, processes=3),
+    Entry("R5", "mock", "activation", crowdlive.r5, processes=3),
     Entry("R16", "file", "store", kills.r16),
     Entry("R16", "kafka", "store", onbroker.r16),
     Entry("R16", "kafka", "activation", crowdlive.r16, processes=3),

@@ -1,9 +1,12 @@
-"""R4 and R16 of `activation` on a broker: a crowd acts while the broker goes away, or the processes are asked to drain."""
+"""R4, R5 and R16 of `activation`: a crowd acts while the broker goes away or answers errors, or the flow is asked to drain."""
 
 import time
 from collections import Counter
 from random import Random
+from threading import Event, Thread
 from typing import Any
+
+from confluent_kafka import KafkaError
 
 from tests.chaos.crowded import Run, Size, looped
 from tests.chaos.live import Bench, spread
@@ -11,6 +14,26 @@ from tests.chaos.onbroker import Watcher, resumed
 from tests.chaos.pacing import STEP
 from tests.chaos.shop import DEDUPLICATED
 
+PRODUCE, FETCH, OFFSETS, COMMIT, COORDINATOR, INIT, ADD, END = 0, 1, 2, 8, 10, 22, 24, 26
+"""Kinds of requests, by their numbers in the protocol."""
+MOVED = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.REQUEST_TIMED_OUT)
+BUSY = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+PASSING = {
+    PRODUCE: (*MOVED, KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND),
+    FETCH: (*MOVED, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH),
+    OFFSETS: MOVED,
+    COMMIT: BUSY,
+    COORDINATOR: (KafkaError.COORDINATOR_NOT_AVAILABLE,),
+    INIT: BUSY,
+    ADD: (*BUSY, KafkaError.CONCURRENT_TRANSACTIONS),
+    END: (*BUSY, KafkaError.CONCURRENT_TRANSACTIONS),
+}
+"""What a cluster answers now and then, while a node of it is moved or slow."""
+ENDING = {
+    ADD: (KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+    END: (KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.INVALID_TXN_STATE),
+}
+"""What no client goes on after; asked by writers of commands only."""
 DRAIN_S = 5.0
 """A drain takes no longer."""
 
@@ -29,6 +52,72 @@ def r4(bench: Bench, seed: int, *, long: bool, processes: int, people: int | Non
         return cut_off(run, draw, away_s=600.0 if long else 20.0, **asked)
 
     return looped(bench, "R4", seed, size, processes, cut)
+
+
+def r5(bench: Bench, seed: int, *, long: bool, processes: int, people: int | None = None) -> dict[str, Any]:
+    """The broker answers errors, passing ones all the time and now and then one that no client goes on after."""
+    size = Size(people or 4_000, 3, 50) if long else Size(300, 2, 4)
+    return looped(bench, "R5", seed, size, processes, refused)
+
+
+class Errors(Thread):
+    """Lets a mock cluster answer an error every moment, until ended."""
+
+    def __init__(self, run: Run, draw: Random) -> None:
+        super().__init__(daemon=True, name="errors")
+        self._control, self._draw, self._over = run.bench.mock.controls(), draw, Event()
+        self.said: Counter[str] = Counter()
+
+    def run(self) -> None:
+        while not self._over.wait(self._draw.uniform(0.02, 0.3)):
+            self.say(PASSING, self._draw.choice((1, 1, 1, 5)))
+
+    def say(self, kinds: dict[int, tuple[int, ...]], times: int = 1) -> None:
+        """One of these errors is the answer to the next requests of its kind."""
+        kind = self._draw.choice(sorted(kinds))
+        code = self._draw.choice(kinds[kind])
+        self._control.fail(kind, [code] * times)
+        self.said[KafkaError(code).name()] += times
+
+    def end(self) -> None:
+        """Say no more."""
+        self._over.set()
+        self.join()
+
+
+def refused(run: Run, draw: Random, *, times: int, total: int) -> dict[str, Any]:
+    """Errors all the time; the flow goes on, or stops with a reason and is started again."""
+    waves, stops = run.waves, Counter[str]()
+    errors = Errors(run, Random(draw.random()))
+    waves.start()
+    errors.start()
+    cluster = run.start()
+    for number in range(times):
+        waves.allow(total * (number + 1) // times)
+        while not waves.reached(total * (number + 1) // times - STEP, lambda at=cluster: at.child.poll() is None):
+            if waves.failed or cluster.child.poll() is None:
+                break
+            stops[f"exit code {cluster.child.returncode}: {_short(cluster.trouble())}"] += 1
+            cluster.gone()
+            run.heard(cluster)
+            cluster = run.start()
+        errors.say(ENDING)
+    cluster.ends_within(10.0)
+    errors.end()
+    if cluster.child.poll() is None:
+        cluster.drained()
+    else:
+        stops[f"exit code {cluster.child.returncode}: {_short(cluster.trouble())}"] += 1
+    run.heard(cluster)
+    return {
+        "errors": dict(errors.said), "stops": dict(stops), "kills": stops.total(),
+        "well": all(told.startswith("exit code 1: ") and told[13:] for told in stops),
+    }  # fmt: skip
+
+
+def _short(causes: list[str]) -> str:
+    """Why a start ended: what the first process said that knew."""
+    return next((cause for cause in causes if "another process that shares" not in cause), "".join(causes[:1]))
 
 
 def drained(run: Run, draw: Random, *, times: int, total: int) -> dict[str, Any]:

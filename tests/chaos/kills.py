@@ -7,6 +7,8 @@ import random
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +48,23 @@ class Loop:
     def disturbed(
         self, name: str, rounds: int, disturb: Any, *, pause_ms: float, place: Any, mutant: str | None = None
     ) -> dict[str, Any]:
-        """Run again, with up to `rounds` disturbances; `disturb` kills or drains and answers facts to count."""
+        """Run again, with up to `rounds` disturbances; `disturb` kills or drains and answers facts to count.
+
+        It is given the process, a draw, and what waits until a share of the outputs stands: disturbances are spread
+        over the rows.
+        """
         out, state = self._folder / name, self.settled(name)
         began, counts, slowest = time.monotonic(), Counter[str](), Counter[str]()
-        refused = None
+        refused, written = None, 0.0
         for number in range(rounds + 1):
             last = number == rounds
             die = None if last else place(self._draw)
             pause = 0.0 if last else pause_ms
+            written = self._share(out) if last else written
             process = Process.start(self._source, out, flow=self._flow, pause_ms=pause, mutant=mutant, die=die)
             if not last:
-                for what, how_much in disturb(process, self._draw).items():
+                gained = partial(self._gained, process, out, number / rounds)
+                for what, how_much in disturb(process, self._draw, gained).items():
                     counts[what] += how_much
                     slowest[what] = max(slowest[what], how_much)
             code = process.wait(LONGEST_S if last else LIMIT_S)
@@ -72,8 +80,19 @@ class Loop:
             **{key: round(value, 3) for key, value in counts.items()},
             "slowest_drain_s": round(slowest["drain_s"], 3),
             "seconds": round(time.monotonic() - began, 1),
+            "written_at_last": round(written, 3),
             "refused": refused,
         }
+
+    def _gained(self, process: Process, out: Path, share: float) -> None:
+        """Wait until that share of the outputs stands there."""
+        limit = time.monotonic() + LONGEST_S
+        while process.child.poll() is None and self._share(out) < share and time.monotonic() < limit:
+            time.sleep(0.02)
+
+    def _share(self, out: Path) -> float:
+        """How much of what the undisturbed run wrote stands there."""
+        return _written(out) / max(1, _written(self._folder / "whole"))
 
     def _compared(self, out: Path, state: Path) -> dict[str, Any]:
         wanted, got = actions(self._folder / "whole"), actions(out)
@@ -94,6 +113,11 @@ class Loop:
             "keys_differ": len(different),
             "tables_differ": sorted({f"{step}:{table}" for step, table, _ in different}),
         }
+
+
+def _written(out: Path) -> int:
+    """Bytes of a run's outputs so far."""
+    return sum(path.stat().st_size for path in out.glob("*.jsonl"))
 
 
 def well(result: dict[str, Any]) -> bool:
@@ -121,27 +145,31 @@ def some_place(draw: random.Random) -> str | None:
     return None
 
 
-def at_random(process: Process, draw: random.Random) -> dict[str, float]:
+def at_random(process: Process, draw: random.Random, gained: Callable[[], None]) -> dict[str, float]:
     """SIGKILL at any time, imports and recovery included."""
     if not process.dies and draw.random() < 0.2:
         time.sleep(draw.uniform(0.1, 1.5))
     else:
         process.until("flowing")
+        gained()
         process.ends_within(4 if process.dies else draw.uniform(0.0, 1.5))
     killed = process.kill() == -9
     return {"kills": killed, "kills_in_flow": killed and process.event("flowing") is not None}
 
 
-def right_after(process: Process, draw: random.Random) -> dict[str, float]:
-    """SIGKILL less than half a second after each resume."""
+def right_after(process: Process, draw: random.Random, gained: Callable[[], None]) -> dict[str, float]:
+    """SIGKILL less than half a second after a resume, or, now and then, after some ground was gained."""
     process.until("flowing")
+    if far := draw.random() < 0.3:
+        gained()
     process.ends_within(2 if process.dies else draw.uniform(0.0, 0.45))
-    return {"kills": process.kill() == -9}
+    return {"kills": process.kill() == -9, "right_after_a_resume": not far}
 
 
-def drained(process: Process, draw: random.Random) -> dict[str, float]:
+def drained(process: Process, draw: random.Random, gained: Callable[[], None]) -> dict[str, float]:
     """SIGTERM under load."""
     process.until("flowing")
+    gained()
     time.sleep(draw.uniform(0.0, 0.6))
     began = time.monotonic()
     process.child.terminate()

@@ -80,6 +80,12 @@ class Bench:
         assert isinstance(self.kafka, Kafka)
         return self.kafka
 
+    @property
+    def mock(self) -> Mock:
+        """The mock cluster, for rows that make it answer errors."""
+        assert isinstance(self.kafka, Mock)
+        return self.kafka
+
     @cached_property
     def day(self) -> Day:
         """The day, and the replay of it, worked out before anything is timed."""
