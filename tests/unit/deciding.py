@@ -87,8 +87,10 @@ TEMPLATES = {
     "both": {"screen": {"en": "Look here"}, "screen_personal": {"en": "{{ person.first_name }}, look here"}},
 }
 PREMIUM = {"segment": "premium", "enter": 'person.tier == "gold"'}
+IS_PREMIUM = {"premium": '"premium" in person.segments'}
 PUSH = {"channel": "push", "template": "plain", "ttl": "60s"}
 SCREEN = {"channel": "screen", "target": "nearest", "template": "plain", "ttl": "20s"}
+MAILED = {"channel": "email", "template": "plain", "ttl": "24h"}
 DWELL = {"dwell": {"zone": "offers", "at_least": "45s"}}
 GUARD = {"identity": "confirmed", "consent": ["personalisation", "in_store_location"]}
 
@@ -315,3 +317,19 @@ def shop(*campaigns, rule=None, score=None, segments=(PREMIUM,), templates=None)
     """A shop with these campaigns in force."""
     rules = rules_of(*campaigns, segments=segments, templates=templates)
     return Shop(rules, rule or DecideRule(), score)
+
+
+def stranger(s):
+    """A tag that is nobody's yet, and a customer who is not here yet."""
+    s.link(person(TAG), at=-100 * S)
+    s.link(person(CARD), at=-100 * S)
+    s.consent()
+    s.customer("gold")
+    s.point()
+    return s
+
+
+def paired(s, at, *members, kind="MERGE"):
+    """A QR code ties the tag to the card."""
+    record = Link(event_id=f"link-{at}", from_id=TAG, to_id=CARD, method="QR_PAIR", valid_from=T0 + at, **s.base(at))
+    return s.link_by(record, TAG, person(*(members or (CARD, TAG))), kind=kind)
