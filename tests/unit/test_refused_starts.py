@@ -28,23 +28,7 @@ from operators.state.home import ChangedShape, ForeignState, Home, NoState
 from operators.state.lock import Lock, StateHeld, StateUnreachable
 from operators.state.recovery import RecoveryFault
 from operators.state.store import StateAhead, StateBehind, StateDamaged, StateForked, UnknownVersion
-
-ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = """
-[pseudonym]
-key_file = ".key"
-[kafka]
-bootstrap = "127.0.0.1:1"
-wait = "1s"
-[registry]
-url = "http://127.0.0.1:1"
-[topics]
-prefix = "eu."
-[state]
-backend = "rocksdb"
-[metrics]
-listen = "127.0.0.1:0"
-"""
+from tests.unit.starting import ROOT, settled
 
 
 @pytest.fixture
@@ -55,10 +39,7 @@ def shop(tmp_path):
     for name in ("campaigns", "segments", "templates"):
         shutil.copytree(EXAMPLE / name, folder / name)
     shutil.copy(EXAMPLE / "venue.geojson", folder)
-    (folder / ".key").write_text("a key for a start")
-    (folder / ".key").chmod(0o400)
-    (folder / "footfall.toml").write_text(SETTINGS)
-    return folder
+    return settled(folder)
 
 
 def changed(folder, old, new):

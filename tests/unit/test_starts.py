@@ -7,26 +7,12 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
 
 from flows.simulate import write_directory
+from tests.unit.starting import ROOT, SETTINGS, settled
 
-ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = """
-[pseudonym]
-key_file = ".key"
-[kafka]
-bootstrap = "127.0.0.1:1"
-wait = "1s"
-[registry]
-url = "http://127.0.0.1:1"
-[state]
-backend = "rocksdb"
-[metrics]
-listen = "127.0.0.1:0"
-"""
 NEVER = {
     "lightgbm": "a model is served through the C interface",
     "scipy": "comes with the Python side of LightGBM",
@@ -49,10 +35,7 @@ OF_FILES = {"confluent_kafka": "a replay needs no broker"}
 def day(tmp_path_factory):
     folder = tmp_path_factory.mktemp("day")
     write_directory(folder, seed=5, minutes=1)
-    (folder / ".key").write_text("a key for a start")
-    (folder / ".key").chmod(0o400)
-    (folder / "footfall.toml").write_text(SETTINGS)
-    return folder
+    return settled(folder)
 
 
 def started(*words, options=()):
