@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.broker.jars import NotHere
 from tests.broker.kafka import Kafka
 from tests.broker.registry import Registry
+from tests.broker.skipping import or_skipped
 
 HERE = Path(__file__).parent
 
@@ -35,11 +35,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def kafka(folder: Path) -> Iterator[Kafka]:
     """A broker of our own: tests may kill it and start it again."""
-    try:
-        one = Kafka(folder / "kafka")
-    except NotHere as missing:
-        pytest.skip(str(missing))
-    with one:
+    with or_skipped(Kafka, folder / "kafka") as one:
         yield one
 
 
@@ -53,11 +49,7 @@ def broker(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def own_registry(folder: Path) -> Iterator[Registry]:
     """A registry of our own."""
-    try:
-        one = Registry(folder / "registry")
-    except NotHere as missing:
-        pytest.skip(str(missing))
-    with one:
+    with or_skipped(Registry, folder / "registry") as one:
         yield one
 
 

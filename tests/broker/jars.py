@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 HERE = Path(__file__).parent
 CACHE = HERE.parents[1] / ".cache" / "broker"
@@ -162,3 +164,29 @@ class Jvm:
     def said(self) -> str:
         """The end of its log."""
         return self._log.read_text(errors="replace")[-2_000:] if self._log.exists() else ""
+
+
+class Service:
+    """What one Java process serves: killed and started again at will, and stopped where `with` ends."""
+
+    jvm: Jvm
+
+    def start(self) -> float:
+        """Start, wait until it answers; seconds that took."""
+        return self.jvm.start()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.jvm.kill()
+
+    def stop(self) -> tuple[float, int]:
+        """SIGTERM; seconds and exit code (143)."""
+        return self.jvm.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.jvm.running:
+            self.stop()

@@ -10,13 +10,11 @@ import subprocess
 import time
 import uuid
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.broker.jars import FAST, FLAGS, HERE, SMALL, DidNotStart, Jvm, free_ports, java, kafka_jars
+from tests.broker.jars import FAST, FLAGS, HERE, SMALL, DidNotStart, Jvm, Service, free_ports, java, kafka_jars
 
 PROPERTIES = """\
 process.roles=broker,controller
@@ -46,7 +44,7 @@ broker.heartbeat.interval.ms=200
 """
 
 
-class Kafka:
+class Kafka(Service):
     """One broker with its own data folder; ports stay the same over a kill and a start.
 
     Args:
@@ -100,25 +98,9 @@ class Kafka:
         """Format the first time, start, wait for `list_topics`; seconds from start to the answer."""
         if not self._properties.exists():
             self._format()
-        return self.jvm.start()
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.jvm.kill()
-
-    def stop(self) -> tuple[float, int]:
-        """SIGTERM; seconds and exit code (143)."""
-        return self.jvm.stop()
+        return super().start()
 
     def restart(self) -> float:
         """Kill and start again on the same data; seconds until it answers."""
         self.kill()
         return self.start()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.jvm.running:
-            self.stop()

@@ -2,13 +2,11 @@
 
 import http.client
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.broker.jars import FLAGS, SMALL, Jvm, free_ports, registry_jar
+from tests.broker.jars import FLAGS, SMALL, Jvm, Service, free_ports, registry_jar
 
 
-class Registry:
+class Registry(Service):
     """One registry; what is registered goes when it ends."""
 
     def __init__(self, folder: Path) -> None:
@@ -27,23 +25,3 @@ class Registry:
             return False
         finally:
             connection.close()
-
-    def start(self) -> float:
-        """Start, wait until it answers; seconds that took."""
-        return self.jvm.start()
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.jvm.kill()
-
-    def stop(self) -> tuple[float, int]:
-        """SIGTERM; seconds and exit code (143)."""
-        return self.jvm.stop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.jvm.running:
-            self.stop()

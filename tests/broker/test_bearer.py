@@ -5,18 +5,15 @@ import time
 
 import pytest
 
-from tests.broker.jars import NotHere
 from tests.broker.secured import Authority
+from tests.broker.skipping import or_skipped
 from tests.broker.test_run import LIMIT_S, asked, done, footfall, shop, until
 from tests.broker.tokens import Issuer, guarded
 
 
 @pytest.fixture(scope="module")
 def door(folder):
-    try:
-        one = guarded(folder / "bearer")
-    except NotHere as missing:
-        pytest.skip(str(missing))
+    one = or_skipped(guarded, folder / "bearer")
     with one.kafka:
         yield one
 

@@ -11,8 +11,9 @@ from flows.doctor import doctor
 from flows.joining import live_topics
 from flows.replay import FLOWS
 from operators.connectors.owner import OWNER
-from tests.broker.jars import NotHere, free_ports
+from tests.broker.jars import free_ports
 from tests.broker.secured import secured
+from tests.broker.skipping import or_skipped
 from tests.broker.test_deploy_page import PARTS
 from tests.broker.test_run import LIMIT_S, asked, done, footfall, shop, until
 
@@ -44,10 +45,7 @@ def documented(prefix=PREFIX):
 
 @pytest.fixture(scope="module")
 def doors(folder):
-    try:
-        one = secured(folder / "rights")
-    except NotHere as missing:
-        pytest.skip(str(missing))
+    one = or_skipped(secured, folder / "rights")
     with one.kafka:
         yield one
 

@@ -6,17 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker.jars import NotHere
 from tests.broker.secured import Authority, Secured, secured
+from tests.broker.skipping import or_skipped
 from tests.flow.test_cli import footfall
 
 
 @pytest.fixture(scope="module")
 def doors(folder: Path) -> Iterator[Secured]:
-    try:
-        one = secured(folder / "secured")
-    except NotHere as missing:
-        pytest.skip(str(missing))
+    one = or_skipped(secured, folder / "secured")
     with one.kafka:
         one.user("footfall", "right")
         one.user("stranger", "right")

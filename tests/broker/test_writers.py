@@ -20,8 +20,8 @@ from schemas.items import Event, Heard
 from schemas.people import WebEvent
 from schemas.pseudonym import EXAMPLE_KEY, EXAMPLE_VERSION, tokens
 from schemas.sealing import KEY_BYTES, deployment_key, opener, sealer
-from tests.broker.jars import NotHere
 from tests.broker.registry import Registry as Service
+from tests.broker.skipping import or_skipped
 
 TOPIC = "web.event"
 NOBODY = 2_000_000_000
@@ -176,10 +176,7 @@ def test_decode_reads_an_older_writer_through_the_registry(at: Registry, registr
 
 def test_away_is_not_unknown(tmp_path: Path, prefix: str) -> None:
     """What is known flows on; what is not waits, and is asked again some seconds later."""
-    try:
-        service = Service(tmp_path)
-    except NotHere as missing:
-        pytest.skip(str(missing))
+    service = or_skipped(Service, tmp_path)
     clock = Hand()
     with service:
         at = Registry(RegistryAccess(url=service.url), call_s=1.0, retries=0)

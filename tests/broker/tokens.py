@@ -5,18 +5,14 @@ is that a token is fetched, sent over TLS and fetched anew, not how a broker che
 """
 
 import json
-import ssl
 import time
 from base64 import b64encode, urlsafe_b64encode
 from collections import Counter
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs
 
+from tests.broker.answering import Answer, Answering
 from tests.broker.jars import free_ports
 from tests.broker.kafka import Kafka
 from tests.broker.secured import Authority
@@ -36,7 +32,7 @@ org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required uns
 """
 
 
-class Issuer:
+class Issuer(Answering):
     """Gives a token to who knows the secret; `given` counts by who asked, `scopes` by what was asked for."""
 
     def __init__(self, client: str, secret: str, authority: Authority) -> None:
@@ -46,42 +42,21 @@ class Issuer:
         self.authority = authority
         issuer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
+        class Handler(Answer):
+            def do_POST(self) -> None:  # noqa: N802 -- a name of the library
                 form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
                 if self.headers.get("Authorization") != known or form.get("grant_type") != ["client_credentials"]:
-                    self.give(401, {"error": "invalid_client"})
+                    self.say(401, error="invalid_client")
                     return
                 issuer.given[client] += 1
                 issuer.scopes.update(form.get("scope", []))
-                self.give(200, {"access_token": token(client), "token_type": "Bearer", "expires_in": LIVES_S})
+                self.say(200, access_token=token(client), token_type="Bearer", expires_in=LIVES_S)
 
-            def give(self, status: int, said: dict[str, object]) -> None:
-                body = json.dumps(said).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+            def say(self, status: int, **said: object) -> None:
+                self.give(status, json.dumps(said).encode(), "application/json")
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        key, certificate, _ = authority.issue("issuer")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"https://127.0.0.1:{self._server.server_address[1]}/token"
-
-    def __enter__(self) -> Self:
-        Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler, authority, "issuer")
+        self.url += "/token"
 
 
 def token(subject: str) -> str:
