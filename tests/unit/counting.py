@@ -5,6 +5,7 @@ import sqlite3
 from datetime import timedelta
 
 import bytewax.operators as op
+import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.operators import StatefulBatchLogic
@@ -159,13 +160,15 @@ def start(path):
         home.close()
 
 
-def begun(path):
+@pytest.fixture
+def path(tmp_path):
     """A state directory that a start has checked and nothing has run in yet."""
-    start(path)
-    return path
+    start(tmp_path / "state")
+    return tmp_path / "state"
 
 
-def lived_in(path):
+@pytest.fixture
+def lived(path):
     """The same after three items of a and two of b, well ended."""
     runs(path, b"ex-zero!", "a", "b", "a", "b", "a")
     return path

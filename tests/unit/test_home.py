@@ -15,17 +15,10 @@ from operators.state.lock import Lock, StateHeld, StateUnreachable, holder, vaca
 from operators.state.mark import mark_of
 from operators.state.store import StateDamaged, UnknownVersion
 from schemas.pseudonym import fingerprint
-from tests.unit.counting import CHAINS, ENDS, Crash, begun, half_committed, lived_in, runs, snapshots
+from tests.unit import counting
+from tests.unit.counting import CHAINS, ENDS, Crash, half_committed, runs, snapshots
 
-
-@pytest.fixture
-def path(tmp_path):
-    return begun(tmp_path / "state")
-
-
-@pytest.fixture
-def lived(path):
-    return lived_in(path)
+path, lived = counting.path, counting.lived
 
 
 class TestDeployment:

@@ -12,29 +12,10 @@ from operators.state import home as homes
 from operators.state.home import Home, examined
 from operators.state.recovery import LAYOUT, RecoveryFault, clean, examine, plain
 from operators.state.store import StateAhead, StateBehind, StateForked
-from tests.unit.counting import (
-    CHAINS,
-    ENDS,
-    PART,
-    Crash,
-    begun,
-    counted,
-    half_committed,
-    lived_in,
-    runs,
-    snapshots,
-    start,
-)
+from tests.unit import counting
+from tests.unit.counting import CHAINS, ENDS, PART, Crash, counted, half_committed, runs, snapshots, start
 
-
-@pytest.fixture
-def path(tmp_path):
-    return begun(tmp_path / "state")
-
-
-@pytest.fixture
-def lived(path):
-    return lived_in(path)
+path, lived = counting.path, counting.lived
 
 
 class TestStaleSnapshots:
@@ -135,6 +116,12 @@ def examined_token(path, step_id):
     return next(row.value for row in examine(path / "recovery").rows if row.step_id == step_id)
 
 
+def rewritten(path, value):
+    """The snapshot of step f.a is another."""
+    with sqlite3.connect(path / "recovery" / PART) as part:
+        part.execute("UPDATE snaps SET ser_change = ? WHERE step_id = 'f.a'", (pickle.dumps(value),))
+
+
 class TestPickles:
     """Whoever can write a row must not be able to run code."""
 
@@ -159,8 +146,7 @@ class TestPickles:
                 plain(rubbish, "here")
 
     def test_a_row_that_runs_code_stops_the_start(self, lived):
-        with sqlite3.connect(lived / "recovery" / PART) as part:
-            part.execute("UPDATE snaps SET ser_change = ? WHERE step_id = 'f.a'", (pickle.dumps(os.getcwd),))
+        rewritten(lived, os.getcwd)
         with pytest.raises(RecoveryFault, match=r"step f\.a.*GLOBAL"):
             start(lived)
 
@@ -193,27 +179,23 @@ class TestHalves:
             start(lived)
 
     def test_the_state_is_behind(self, lived):
-        with sqlite3.connect(lived / "recovery" / PART) as part:
-            part.execute("UPDATE snaps SET ser_change = ? WHERE step_id = 'f.a'", (pickle.dumps(("0", b"x", 9)),))
+        rewritten(lived, ("0", b"x", 9))
         with pytest.raises(StateBehind):
             start(lived)
 
     def test_the_state_is_ahead(self, path):
         runs(path, b"ex-zero!", *["a"] * 12)
-        with sqlite3.connect(path / "recovery" / PART) as part:
-            part.execute("UPDATE snaps SET ser_change = ? WHERE step_id = 'f.a'", (pickle.dumps(("0", b"x", 2)),))
+        rewritten(path, ("0", b"x", 2))
         with pytest.raises(StateAhead):
             start(path)
 
     def test_the_state_is_forked(self, lived):
-        with sqlite3.connect(lived / "recovery" / PART) as part:
-            part.execute("UPDATE snaps SET ser_change = ? WHERE step_id = 'f.a'", (pickle.dumps(("0", b"x", 3)),))
+        rewritten(lived, ("0", b"x", 3))
         with pytest.raises(StateForked):
             start(lived)
 
     def test_no_token_at_all(self, lived):
-        with sqlite3.connect(lived / "recovery" / PART) as part:
-            part.execute("UPDATE snaps SET ser_change = ? WHERE step_id = 'f.a'", (pickle.dumps("hello"),))
+        rewritten(lived, "hello")
         with pytest.raises(RecoveryFault, match="no token"):
             start(lived)
 
