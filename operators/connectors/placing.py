@@ -25,11 +25,6 @@ class Placing:
         self.names = {rule.prefix + topic: topic for topic in rule.topics}
 
     @property
-    def lanes(self) -> list[int]:
-        """Lanes that are here, in order."""
-        return sorted(self._states)
-
-    @property
     def number(self) -> int:
         """How many rows were handed on by the time of the snapshots, by the lane that counted furthest."""
         return max((state[2] for state in self._states.values() if state is not None), default=0)
@@ -46,6 +41,10 @@ class Placing:
                 f"with {state[1]}: the number of lanes is fixed for the life of the state"
             )
         self._states[lane] = state
+
+    def resumed(self, lane: int) -> State | None:
+        """The snapshot that a lane was given."""
+        return self._states[lane]
 
     def fits(self, seen: Seen) -> None:
         """Refuse topics that have grown where keys would go to other processes, or to lanes apart from each other."""

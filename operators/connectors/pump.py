@@ -76,7 +76,9 @@ class Pump:
         )
         self._parts: dict[Place, Part] = {}
         self._stirred: dict[Part, None] = {}  # those of which more is to be handed on, or may be
-        self._placed = self._live = False
+        self._placed = self._swept = self._live = False
+        self.over = False
+        """Rows were given back, and what comes after them must not be handed on."""
         self._hands = Hands(rule.lanes, len(rule.lanes_here), keyed=rule.keyed)
         self._round: set[int] = set()
         self._held = 0
@@ -114,6 +116,7 @@ class Pump:
 
     def give_back(self, items: list[Item]) -> None:
         """Take back the rows of the last `take`, which are not handed on after all: the next start reads them."""
+        self.over = True
         for item in reversed(items):
             if isinstance(item, Heard):
                 self._parts[self._rule.prefix + item.topic, item.partition].next = item.offset
@@ -121,9 +124,15 @@ class Pump:
                 self.counters.messages[item.topic] -= 1
 
     def snapshot(self, lane: int) -> State:
-        """Where a lane stands at the end of an epoch: after what was handed on, not after what was fetched."""
-        self._place()
+        """Where a lane stands at the end of an epoch: after what was handed on, not after what was fetched.
+
+        Before the first sweep it stands where it stood: a place behind rows that are gone would be kept, and the loss
+        not told.
+        """
         self._hands.closed(lane)
+        if not self._swept and (resumed := self._placing.resumed(lane)) is not None:
+            return resumed
+        self._place()
         mine = sorted(
             (part for part in self._parts.values() if part.lane == lane), key=lambda p: (p.topic, p.partition)
         )
@@ -162,6 +171,7 @@ class Pump:
 
     def _sweep(self) -> None:
         self._place()
+        self._swept = True
         while (seen := self._watch.take()) is not None:
             self._look(seen)
         self._bear()

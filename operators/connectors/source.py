@@ -52,7 +52,7 @@ class _Lane(StatefulSourcePartition[Keyed, State]):
         pump.resume(number, resume)
 
     def next_batch(self) -> list[Keyed]:
-        if self._stop.is_set():
+        if self._stop.is_set() or self._pump.over:
             raise StopIteration
         if self._snapped is not None:  # called again after a snapshot: it is durable everywhere
             self._pump.durable(self._snapped[0], monotonic() - self._snapped[1])
@@ -60,7 +60,7 @@ class _Lane(StatefulSourcePartition[Keyed, State]):
         items, clock = self._pump.take(self._number)
         if items and not self._prepare(items):
             self._pump.give_back(items)
-            raise StopIteration
+            items = []  # a loss that was met is told all the same: the snapshot that follows is behind it
         items = self._gaps.before(items, clock)
         return [(self._shard, Batch(items, {"heard": clock}, self._shard))] if items else []
 

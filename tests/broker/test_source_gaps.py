@@ -63,6 +63,41 @@ def test_a_loss_is_told_once_before_the_first_row_behind_it(topics, when):
     on.close()
 
 
+def test_a_drain_before_the_first_row_leaves_the_loss_to_the_next_start(topics):
+    states = gone(topics)
+    topics.forget(POSITION, 0, 25)
+    drained = accepting(topics, states)
+    drained.stop.set()
+    with pytest.raises(StopIteration):
+        drained.sweep()
+    after = drained.states()
+    drained.close()
+    assert after == states, "behind the loss would be a place whose loss nobody was told"
+    last = accepting(topics, after)
+    assert [one.value for one in alerts(last.read(5))] == [15]
+    last.close()
+
+
+def test_a_drain_while_rows_are_prepared_tells_the_loss_in_front_of_them(topics):
+    states = gone(topics)
+    topics.forget(POSITION, 0, 25)
+    reader = accepting(topics, states, prepare=lambda _items: False)
+    pump = reader.lanes["lane-00"]._pump
+    while pump._hands.empty():  # the first rows come in one sweep with the loss
+        pump._sweep()
+    with pytest.raises(StopIteration):
+        reader.until(lambda: False)
+    after = reader.states()
+    reader.close()
+    assert not reader.rows
+    assert [one.value for one in alerts(reader)] == [15]
+    assert after["lane-00"][3][0][2] == 25
+    last = accepting(topics, after).read(5).tick()
+    assert not alerts(last)
+    assert last.of(POSITION, 0) == [str(number) for number in range(25, 30)]
+    last.close()
+
+
 def test_a_topic_made_again_is_another_loss_of_unknown_size(topics):
     states = gone(topics)
     told = []
