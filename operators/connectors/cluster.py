@@ -45,11 +45,18 @@ class TopicsMissing(Refused):
 
 
 class RowsGone(Refused):
-    """Rows of a partition are not there any more; `place` is how a person names it to write them off."""
+    """Rows are not there any more; `places` is how a person names the partitions to write them off.
 
-    def __init__(self, place: str, about: str) -> None:
-        super().__init__(f"{place}: {about}")
-        self.places = (place,)
+    Args:
+        gone: what is wrong, by partition.
+    """
+
+    def __init__(self, gone: Mapping[str, str]) -> None:
+        alike: dict[str, list[str]] = {}
+        for place, about in gone.items():
+            alike.setdefault(about, []).append(place)
+        super().__init__("; ".join(f"{', '.join(places)}: {about}" for about, places in alike.items()))
+        self.gone, self.places = dict(gone), tuple(gone)
 
 
 @dataclass(frozen=True)

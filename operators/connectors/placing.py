@@ -1,7 +1,9 @@
 """Where each partition is read from: resumed strictly, or placed once at a concrete offset; in doubt refused."""
 
+from collections.abc import Iterable, Mapping
+
 from operators.connectors.backlog import Part
-from operators.connectors.cluster import OtherLanes, Place, Refused, RowsGone, Say, Seen
+from operators.connectors.cluster import OtherLanes, Place, Refused, RowsGone, Say, Seen, Shape
 from operators.connectors.dealing import stays
 from operators.connectors.reading import FORMAT, Counters, Loss, SourceRule, State
 from schemas.topics import TOPICS
@@ -70,7 +72,8 @@ class Placing:
         """Every partition of the lanes that are here, at its offset.
 
         Raises:
-            Refused: a stored offset does not mean any more what it meant.
+            RowsGone: of all partitions whose stored offset does not mean any more what it meant.
+            Refused: partitions, or a topic of the right count, are not there.
         """
         stored = {
             (topic, partition): (offset, topic_id)
@@ -80,18 +83,24 @@ class Placing:
         }
         known = {topic for topic, _ in stored}
         self._first(seen, known)
-        for gone in sorted(known - set(self.names.values())):
-            self._say(f"topic {gone} is no longer read; its place is forgotten")
+        for topic in sorted(known - set(self.names.values())):
+            self._say(f"topic {topic} is no longer read; its place is forgotten")
         found: dict[Place, Part] = {}
+        gone: dict[str, str] = {}
         for name, number in sorted(seen.lows):
             part = self._part(name, number, seen)
             if part is None:
                 continue
             found[name, number] = part
             if (place := (part.topic, number)) in stored:
-                self._put(part, self._checked(part, *stored.pop(place), seen))
+                try:
+                    self._put(part, self._checked(part, *stored.pop(place), seen))
+                except RowsGone as error:
+                    gone |= error.gone
             elif part.topic in known:
                 self._join(part, seen)
+        if gone:
+            raise RowsGone(gone)
         if missing := [f"{topic}:{number}" for topic, number in sorted(stored) if topic in self.names.values()]:
             raise Refused(f"partitions that were read must still be there; missing: {', '.join(missing)}")
         return found
@@ -156,17 +165,32 @@ class Placing:
         low, end = seen.lows[part.name, part.partition], seen.ends[part.name, part.partition]
         if topic_id != part.id:
             if (part.topic, part.partition) not in self._rule.accept_loss:
-                raise self.recreated(part, topic_id, part.id)
+                raise self._made_again(part, topic_id, seen.shapes[part.name], self._rule.accept_loss)
             return self._lose(part, offset, low, made_again=True)
         return offset if low <= offset <= end else self.out_of_range(part, offset, low, end)
 
+    def same(self, parts: Iterable[Part], shapes: Mapping[str, Shape]) -> None:
+        """Look whether topics that are being read are still the ones that were placed.
+
+        Raises:
+            RowsGone: some are not.
+        """
+        gone: dict[str, str] = {}
+        for part in parts:
+            shape = shapes.get(part.name)
+            if shape is not None and shape.id != part.id:
+                gone |= self._made_again(part, part.id, shape).gone
+        if gone:
+            raise RowsGone(gone)
+
     @staticmethod
-    def recreated(part: Part, old: str, new: str) -> RowsGone:
-        """The topic is not the one that was read."""
-        return RowsGone(
-            f"{part.topic}:{part.partition}",
-            f"the topic was deleted and made again (id {old} then, {new} now), the stored offset means nothing in it",
+    def _made_again(part: Part, old: str, shape: Shape, accepted: frozenset[Place] = frozenset()) -> RowsGone:
+        """The topic is not the one that was read: that goes for all its partitions, whoever reads them."""
+        about = (
+            f"the topic was deleted and made again (id {old} then, {shape.id} now), a stored offset means nothing in it"
         )
+        own = {(part.topic, number) for number in range(shape.partitions)} | {(part.topic, part.partition)}
+        return RowsGone({f"{topic}:{number}": about for topic, number in sorted(own - accepted)})
 
     def out_of_range(self, part: Part, wanted: int, low: int, end: int) -> int:
         """Where to go on when the wanted offset is not there and a person has written the loss off.
@@ -176,9 +200,8 @@ class Placing:
         """
         if (part.topic, part.partition) in self._rule.accept_loss:
             return self._lose(part, wanted, low if wanted < low else end)
-        raise RowsGone(
-            f"{part.topic}:{part.partition}", f"offset {wanted} is wanted, the broker has {low} to {end}: rows are gone"
-        )
+        about = f"offset {wanted} is wanted, the broker has {low} to {end}: rows are gone"
+        raise RowsGone({f"{part.topic}:{part.partition}": about})
 
     def _lose(self, part: Part, wanted: int, to: int, *, made_again: bool = False) -> int:
         self._counters.lost.append(Loss(part.topic, part.partition, wanted, to, part.lane, part.id, made_again))

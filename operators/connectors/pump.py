@@ -4,14 +4,12 @@ A sweep is one round over the lanes. It begins when every lane has given away wh
 the broker that ends at the first message, at the next step of the clock, or after `max_block_s`.
 """
 
-from collections.abc import Mapping
-
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from operators.connectors.access import refuses
 from operators.connectors.backlog import GIVE_UP_S, Part, behind, release
 from operators.connectors.clock import monotonic, wall
-from operators.connectors.cluster import ABSENT, FORBIDDEN, Cluster, Place, Refused, Say, Seen, Shape, Watch
+from operators.connectors.cluster import ABSENT, FORBIDDEN, Cluster, Place, Refused, Say, Seen, Watch
 from operators.connectors.hands import Hands
 from operators.connectors.merge import STEP
 from operators.connectors.placing import Placing
@@ -87,7 +85,7 @@ class Pump:
         self._committed: dict[Place, int] = {}
         self._question: int | None = None  # asked when the broker went away, and not answered yet
         self._calm: float | None = None  # when a broker that is back may be asked what it has
-        self._absent: tuple[float, str] | None = None
+        self._absent: float | None = None  # since when each look has missed a topic
         self._distrust: tuple[float, float, str] | None = None
 
     # -- the lanes' side
@@ -306,7 +304,7 @@ class Pump:
             part.ended(message.offset())  # type: ignore[arg-type]
         elif code == KafkaError._AUTO_OFFSET_RESET and part is not None:
             place = (part.name, part.partition)
-            self._is_the_same(part, self._cluster.shapes([part.name])[0])  # the reset may be heard of first
+            self._placing.same([part], self._cluster.shapes([part.name])[0])  # the reset may be heard of first
             low = self._cluster.offsets([place], "earliest")[place]
             end = self._cluster.offsets([place], "latest")[place]
             part.read = self._placing.out_of_range(part, part.read, low, end)
@@ -333,34 +331,28 @@ class Pump:
             if code == KafkaError._ALL_BROKERS_DOWN:
                 if not self.counters.away:
                     self._say(f"the broker is away: {error.str()}; going on when it is back")
-                self.counters.away, self._calm = True, None
+                self.counters.away, self._calm, self._absent = True, None, None
             self._question = self._watch.ask()
         elif code in ABSENT:
-            self._absent = self._absent or (now, error.str())
-            self._watch.ask()
+            self._watch.ask()  # it is missing when a look says so: this is said once, and taken back by nobody
 
     def _bear(self) -> None:
-        """Stop when what may pass by itself has not."""
-        now, bound = monotonic(), self._rule.bound_s
+        """Stop when a broker that refuses us has not thought better of it."""
+        now = monotonic()
         if self._distrust is not None and now - self._distrust[1] > OVER_S:
             self._distrust = None
-        for since, text in (self._absent or (now, ""), self._distrust[::2] if self._distrust else (now, "")):
-            if now - since > bound:
-                raise Refused(f"the broker has not let us read for {bound:.0f} s: {text}")
+        if self._distrust is not None and now - self._distrust[0] > self._rule.bound_s:
+            raise self._borne(self._distrust[2])
 
-    def _is_the_same(self, part: Part, shapes: Mapping[str, Shape]) -> None:
-        shape = shapes.get(part.name)
-        if shape is not None and shape.id != part.id:
-            raise self._placing.recreated(part, part.id, shape.id)
+    def _borne(self, text: str) -> Refused:
+        return Refused(f"the broker has not let us read for {self._rule.bound_s:.0f} s: {text}")
 
     def _look(self, seen: Seen) -> None:
         """Learn from a look at the broker: gone, made again, grown, back."""
-        if seen.missing:
-            self._absent = self._absent or (monotonic(), f"missing on it: {', '.join(seen.missing)}")
-        else:
-            self._absent = None
-        for part in self._parts.values():
-            self._is_the_same(part, seen.shapes)
+        self._absent = (self._absent or monotonic()) if seen.missing else None
+        if self._absent is not None and monotonic() - self._absent > self._rule.bound_s:
+            raise self._borne(f"missing on it: {', '.join(seen.missing)}")
+        self._placing.same(self._parts.values(), seen.shapes)
         self._placing.fits(seen)
         for part in self._placing.new(seen, self._parts):
             self._parts[part.name, part.partition] = part

@@ -16,8 +16,10 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
+from confluent_kafka import KafkaError
 
 from operators.connectors.access import BrokerAway, BrokerRefused
+from operators.connectors.cluster import Refused
 from operators.connectors.live import HandSink
 from operators.connectors.reading import SourceRule
 from operators.connectors.source import KafkaSource
@@ -61,6 +63,45 @@ def test_an_idle_source_ticks_again_when_the_broker_is_back(kafka, prefix):
     reader.tick()
     assert reader.of(POSITION, 0) == ["0", "1", "2"]
     reader.close()
+
+
+@pytest.mark.parametrize("said", ["as it goes", "while it is away"])
+def test_a_topic_that_is_unknown_while_the_broker_goes_does_not_end_the_wait(kafka, prefix, said):
+    topics = Topics(kafka.bootstrap, prefix)
+    topics.make(sensing__position=1)
+    topics.put(POSITION, 0, range(3))
+    reader = Reader(topics, topics=(POSITION,), lanes=1, bound_s=1.0).read(3)
+    unknown = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+    kafka.kill()
+    if said == "as it goes":
+        reader.lanes["lane-00"]._pump._erred(unknown)
+    reader.until(lambda: reader.counters.away)
+    if said == "while it is away":
+        reader.lanes["lane-00"]._pump._erred(unknown)
+    borne = time.monotonic() + 3.0
+    reader.until(lambda: time.monotonic() > borne)
+    kafka.start()
+    topics.put(POSITION, 0, range(3, 6))
+    assert reader.read(6).of(POSITION, 0) == [str(number) for number in range(6)]
+    reader.close()
+
+
+def test_a_topic_that_was_missing_before_the_broker_went_is_borne_anew_when_it_is_back(kafka, prefix):
+    topics = Topics(kafka.bootstrap, prefix)
+    topics.make(sensing__position=1, web__event=1)
+    reader = Reader(topics, topics=(POSITION, "web.event"), lanes=1, refresh_s=0.2, bound_s=4.0).tick()
+    pump = reader.lanes["lane-00"]._pump
+    topics.drop(POSITION)
+    reader.until(lambda: pump._absent is not None)
+    kafka.kill()
+    reader.until(lambda: reader.counters.away)
+    borne = time.monotonic() + 5.0
+    reader.until(lambda: time.monotonic() > borne)
+    kafka.start()
+    back = time.monotonic()
+    with pytest.raises(Refused, match=r"not let us read for 4 s: missing on it: .*sensing\.position"):
+        reader.tick(1_000)
+    assert time.monotonic() - back > 4.0
 
 
 def test_what_came_while_the_broker_was_out_of_reach_comes_before_the_clock(kafka, prefix):

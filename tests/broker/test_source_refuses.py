@@ -4,7 +4,7 @@ import pytest
 
 from operators.connectors import pump
 from operators.connectors.access import BrokerAway
-from operators.connectors.cluster import Refused
+from operators.connectors.cluster import Refused, RowsGone
 from tests.broker.jars import free_ports
 from tests.broker.reading import Reader, Topics
 
@@ -66,6 +66,35 @@ def test_a_topic_made_again_is_another_topic(topics):
     accepted = Reader(topics, states, topics=(POSITION,), lanes=1, accept_loss=frozenset({(POSITION, 0)}))
     assert accepted.read(40).of(POSITION, 0)[0] == "100"
     accepted.close()
+
+
+def test_all_that_is_gone_is_named_at_once(topics):
+    topics.make(sensing__position=4, web__event=3)
+    for partition in range(4):
+        topics.put(POSITION, partition, range(10))
+    rule = {"topics": (POSITION, "web.event")}
+    reader = Reader(topics, **rule).read(40)
+    states = reader.states()
+    reader.close()
+    for partition in (1, 3):
+        topics.put(POSITION, partition, range(10))
+        topics.forget(POSITION, partition, 15)
+    topics.drop("web.event")
+    topics.remake(web__event=4)
+    with pytest.raises(RowsGone) as gone:
+        Reader(topics, states, **rule).tick()
+    assert gone.value.places == (
+        *(f"{POSITION}:{part}" for part in (1, 3)),
+        *(f"web.event:{part}" for part in range(4)),
+    )
+    accepted = frozenset((topic, int(part)) for topic, _, part in (one.partition(":") for one in gone.value.places))
+    reader = Reader(topics, states, **rule, accept_loss=accepted).read(10)
+    topics.drop("web.event")
+    topics.remake(web__event=2)
+    with pytest.raises(RowsGone) as gone:  # what was written off was another loss
+        Reader(topics, reader.states(), **rule, accept_loss=accepted - {("web.event", 1)}).tick()
+    assert gone.value.places == ("web.event:1",)
+    reader.close()
 
 
 def test_a_topic_made_again_while_it_is_read(topics):

@@ -109,7 +109,7 @@ class TestRemedies:
             (OutputsMissing("x"), "footfall topics create --config 'a shop/footfall.toml' --apply --insecure"),
             (OwnerUnreadable("x"), "footfall topics create --config 'a shop/footfall.toml' --apply --insecure"),
             (NotRegistered("x"), "footfall schemas register --config 'a shop/footfall.toml'"),
-            (RowsGone("pos.receipt:3", "x"), f"{AGAIN} --accept-loss pos.receipt:3"),
+            (RowsGone({"a:1": "x", "b:2": "y"}), f"{AGAIN} --accept-loss a:1 --accept-loss b:2"),
             (TailGone("x", ("a:1", "b:2")), f"{AGAIN} --accept-loss a:1 --accept-loss b:2"),
         ],
     )
