@@ -1,6 +1,6 @@
 """Where each partition is read from: resumed strictly, or placed once at a concrete offset; in doubt refused."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from operators.connectors.backlog import Part
 from operators.connectors.cluster import OtherLanes, Place, Refused, RowsGone, Say, Seen, Shape
@@ -9,6 +9,7 @@ from operators.connectors.reading import FORMAT, Counters, Loss, SourceRule, Sta
 from schemas.topics import TOPICS
 
 LAST_RANK = 99
+At = Callable[[list[Place], int], Mapping[Place, int]]
 
 
 class Placing:
@@ -16,13 +17,13 @@ class Placing:
 
     Args:
         rule: what is read.
-        begin: offsets of a first start, by partition; one that is missing starts at its first row.
         counters: told of new partitions and of losses.
         say: is told what a person should know.
+        at: asks at which offset each partition has the time (µs) where a first start begins.
     """
 
-    def __init__(self, rule: SourceRule, begin: dict[Place, int], counters: Counters, say: Say) -> None:
-        self._rule, self._begin, self._counters, self._say = rule, begin, counters, say
+    def __init__(self, rule: SourceRule, counters: Counters, say: Say, at: At) -> None:
+        self._rule, self._counters, self._say, self._at = rule, counters, say, at
         self._states: dict[int, State | None] = {}
         self.names = {rule.prefix + topic: topic for topic in rule.topics}
 
@@ -69,7 +70,7 @@ class Placing:
             raise Refused(f"topics that are read together must have equally many partitions: {told}")
 
     def parts(self, seen: Seen) -> dict[Place, Part]:
-        """Every partition of the lanes that are here, at its offset.
+        """Every partition of the lanes that are here, at its offset; of a topic that nobody has read, at the start.
 
         Raises:
             RowsGone: of all partitions whose stored offset does not mean any more what it meant.
@@ -82,7 +83,8 @@ class Placing:
             for topic, partition, offset, topic_id in state[3]
         }
         known = {topic for topic, _ in stored}
-        self._first(seen, known)
+        fresh = {topic for topic in self.names.values() if self._fresh(topic, known)}
+        self._first(seen, fresh)
         for topic in sorted(known - set(self.names.values())):
             self._say(f"topic {topic} is no longer read; its place is forgotten")
         found: dict[Place, Part] = {}
@@ -97,18 +99,39 @@ class Placing:
                     self._put(part, self._checked(part, *stored.pop(place), seen))
                 except RowsGone as error:
                     gone |= error.gone
-            elif part.topic in known:
+            elif part.topic not in fresh:
                 self._join(part, seen)
         if gone:
             raise RowsGone(gone)
         if missing := [f"{topic}:{number}" for topic, number in sorted(stored) if topic in self.names.values()]:
             raise Refused(f"partitions that were read must still be there; missing: {', '.join(missing)}")
+        self._begin({place: part for place, part in found.items() if part.topic in fresh and not part.reference}, seen)
         return found
 
-    def _first(self, seen: Seen, known: set[str]) -> None:
+    def _fresh(self, topic: str, known: set[str]) -> bool:
+        """Whether nobody has read of a topic; `known` are those of which the lanes here have read.
+
+        A process to which none of the partitions that a topic began with belongs cannot know. It takes it for one
+        that was read elsewhere and has grown: then no row is skipped.
+        """
+        if topic in known:
+            return False
+        began_with = range(self._rule.dealt.get(topic, 1))
+        return not any(self._states.values()) or any(self._lane(topic, number) is not None for number in began_with)
+
+    def _begin(self, parts: dict[Place, Part], seen: Seen) -> None:
+        """Put partitions that nobody has read where a first start begins."""
+        start = self._rule.start
+        if start == "earliest" or not parts:
+            return
+        offsets = seen.ends if start == "latest" else self._at(list(parts), start)
+        for place, part in parts.items():
+            self._put(part, offsets[place])
+
+    def _first(self, seen: Seen, fresh: set[str]) -> None:
         """A topic that nobody has read must have as many partitions as are set: what is not meant ends here."""
         for topic, count, dealt in self._grown(seen):
-            if topic not in known:
+            if topic in fresh:
                 raise Refused(
                     f"{topic}: partitions must be {dealt}; it is {count}; set partitions = {count} in [topics] if all"
                     " topics keyed alike have as many; else make it anew"
@@ -134,18 +157,23 @@ class Placing:
         return found
 
     def _part(self, name: str, number: int, seen: Seen) -> Part | None:
-        """A partition where a first start begins; None if it is another process's."""
+        """A partition at its first row; None if it is another process's."""
         topic = self.names[name]
-        reference = topic in self._rule.reference
-        lane = number % self._rule.lanes
-        if lane not in self._states:
-            if not reference or self._rule.keyed:
-                return None
-            lane = min(self._states)  # a process that nobody tells anything reads reference topics whole
+        lane = self._lane(topic, number)
+        if lane is None:
+            return None
         low, end = seen.lows[name, number], seen.ends[name, number]
-        begin = low if reference else self._begin.get((name, number), low)
         rank = TOPICS[topic].rank if topic in TOPICS else LAST_RANK
-        return Part(topic, name, number, lane, rank, seen.shapes[name].id, begin, end, reference)
+        return Part(topic, name, number, lane, rank, seen.shapes[name].id, low, end, topic in self._rule.reference)
+
+    def _lane(self, topic: str, number: int) -> int | None:
+        """The lane of a partition, if it is here."""
+        lane = number % self._rule.lanes
+        if lane in self._states:
+            return lane
+        if topic in self._rule.reference and not self._rule.keyed:
+            return min(self._states)  # a process that nobody tells anything reads reference topics whole
+        return None
 
     def _join(self, part: Part, seen: Seen) -> None:
         """Nobody has read of a new partition: it is read from its first row on, wherever others began."""

@@ -58,9 +58,7 @@ class Pump:
         names = {rule.prefix + topic: topic for topic in rule.topics}
         self._cluster = Cluster(rule.client, say)
         self._first = self._cluster.await_topics(names, rule.wait_s)
-        free = [place for place in self._first.lows if names[place[0]] not in rule.reference]
-        begin = {} if rule.start == "earliest" else self._cluster.offsets(free, rule.start, rule.wait_s)
-        self._placing = Placing(rule, begin, counters, say)
+        self._placing = Placing(rule, counters, say, lambda parts, at: self._cluster.offsets(parts, at, rule.wait_s))
         self._placing.fits(self._first)
         self._watch = Watch(self._cluster, names, rule.refresh_s)
         self._consumer = Consumer(

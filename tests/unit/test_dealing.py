@@ -27,10 +27,11 @@ NOWHERE = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
 WAYS = [(16, 4, 2), (16, 16, 3), (16, 32, 3), (16, 24, 5), (16, 32, 4), (4, 8, 3), (16, 2, 3), (16, 12, 1)]
 
 
-def seen(**counts):
+def seen(*, end=0, **counts):
+    """Topics that nothing was deleted from, with so many rows in each partition."""
     shapes = {name.replace("__", "."): Shape("id", count) for name, count in counts.items()}
-    places = {(name, part): 0 for name, shape in shapes.items() for part in range(shape.partitions)}
-    return Seen(1, shapes, (), places, places)
+    places = [(name, part) for name, shape in shapes.items() for part in range(shape.partitions)]
+    return Seen(1, shapes, (), dict.fromkeys(places, 0), dict.fromkeys(places, end))
 
 
 def placing(lanes, processes, own, *, dealt=None, states=None):
@@ -39,9 +40,20 @@ def placing(lanes, processes, own, *, dealt=None, states=None):
         flow="presence", client={}, topics=(POSITION, CONSENT), reference=frozenset({CONSENT}), lanes=lanes,
         own=mine, processes=processes, dealt=dealt or {},
     )  # fmt: skip
-    made = Placing(rule, {}, Counters(), lambda _text: None)
-    for lane in mine:
-        made.resume(lane, (states or {}).get(lane))
+    return placed(rule, states or {})
+
+
+def placed(rule, states, asked=None):
+    """Lanes of a rule with their states; `asked` takes what they ask the broker, which has row 50 at every time."""
+
+    def at(parts, time):
+        assert time == MONDAY
+        asked.extend(parts)
+        return dict.fromkeys(parts, 50)
+
+    made = Placing(rule, Counters(), lambda _text: None, at)
+    for lane in rule.lanes_here:
+        made.resume(lane, states.get(lane))
     return made
 
 
@@ -140,6 +152,70 @@ def test_a_topic_that_was_read_before_may_have_grown():
     assert sum(topic == POSITION for topic, _ in parts) == 24
     with pytest.raises(Refused, match="partitions must be 12; it is 24; set partitions = 24"):
         placing(16, 1, 0, dealt=dealt).parts(grown)
+
+
+EVENT, COUNT = "web.event", "sensing.count"
+
+
+def sharded(own, start, states, *, topics=(EVENT,)):
+    """A process of activation over eight shards, whose keys are dealt over four partitions."""
+    rule = SourceRule(
+        flow="activation", client={}, topics=topics, lanes=8, own=own, keyed=True, dealt={EVENT: 4}, start=start
+    )  # fmt: skip
+    return placed(rule, states, asked=[])
+
+
+def lane_state(lane, counts):
+    """A lane that has read 10 rows of each of its partitions."""
+    places = [(topic, part, 10, "id") for topic, count in counts.items() for part in range(count) if part % 8 == lane]
+    return (FORMAT, 8, 0, tuple(places))
+
+
+@pytest.mark.parametrize("start", ["earliest", "latest", MONDAY])
+def test_what_grew_while_nobody_ran_is_read_from_its_first_row_whoever_gets_it(start):
+    grown = seen(end=100, web__event=8)
+    for lane in range(8):
+        made = sharded((lane,), start, {lane: lane_state(lane, {EVENT: 4})})
+        made.fits(grown)
+        (part,) = made.parts(grown).values()
+        assert (part.partition, part.next, part.read) == (lane, 10 if lane < 4 else 0, part.next)
+
+
+@pytest.mark.parametrize(("start", "begin"), [("earliest", 0), ("latest", 100), (MONDAY, 50)])
+def test_a_topic_that_a_newer_version_reads_begins_where_a_first_start_does(start, begin):
+    both = seen(end=100, web__event=4, sensing__count=8)
+    begun = {}
+    for own in ((0, 1, 2, 3, 4), (5, 6, 7)):
+        states = {lane: lane_state(lane, {}) for lane in own}
+        made = sharded(own, start, states, topics=(EVENT, COUNT))
+        begun |= {place: part.next for place, part in made.parts(both).items()}
+    of_event = {place: offset for place, offset in begun.items() if place[0] == EVENT}
+    of_count = [begun[COUNT, part] for part in range(8)]
+    assert set(of_event.values()) == {begin}
+    assert of_count == [begin] * 5 + [0] * 3, "who has none of its first partitions cannot know, and skips nothing"
+
+
+def test_a_new_topic_of_another_count_is_refused_by_those_who_can_know_that_it_is_new():
+    wrong = seen(web__event=8)
+    for lane in range(8):
+        for states in ({}, {lane: lane_state(lane, {})}):
+            made = sharded((lane,), "earliest", states)
+            if lane < 4 or not states:
+                with pytest.raises(Refused, match="partitions must be 4; it is 8"):
+                    made.parts(wrong)
+            else:
+                made.parts(wrong)
+
+
+def test_only_of_what_nobody_has_read_is_asked_where_it_begins():
+    asked = []
+    rule = SourceRule(
+        flow="store", client={}, topics=(EVENT, COUNT, CONSENT), reference=frozenset({CONSENT}), lanes=8, start=MONDAY
+    )
+    states = {lane: lane_state(lane, {EVENT: 4, CONSENT: 2}) for lane in range(8)}
+    grown = seen(end=100, web__event=6, sensing__count=2, consent__record=3)
+    placed(rule, states, asked).parts(grown)
+    assert asked == [(COUNT, 0), (COUNT, 1)]
 
 
 def test_a_topic_whose_keys_would_change_process_is_refused_when_it_grows():
