@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from time import sleep
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -104,10 +104,11 @@ def feed(config: Path, *, seed: int, seconds: float | None, insecure: bool, say:
     moved = Moved(wall() - shop.start)
     pseudonym, version, _ = ports.key_of(settings, base, required=False)
     subject = subject_tokens(tokens(pseudonym, version))
-    stop = Event()
+    asked: list[int] = []  # no event: its handler would wait for the wait that it interrupts
     for number in (signal.SIGTERM, signal.SIGINT):  # the first process of a container is not ended by them unheard
-        signal.signal(number, lambda *_: stop.set())
-    while not stop.wait(_LOOK_S) and (seconds is None or monotonic() - began < seconds):
+        signal.signal(number, lambda told, _frame: asked.append(told))
+    while not asked and (seconds is None or monotonic() - began < seconds):
+        sleep(_LOOK_S)
         for topic, row in shop.due(monotonic() - began):
             if topic not in schema_ids:
                 continue

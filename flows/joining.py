@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from time import sleep
 
 from flows import ports
 from flows.carried import Carried, Reach
@@ -240,7 +241,8 @@ def resolved(items: list[Item], schemas: Schemas, pulse: Pulse, log: Log) -> boo
                 log.warning("waiting", cause=str(wait))
                 said = True
             pulse.beat()
-            if pulse.stop.wait(_AGAIN_S):
+            sleep(_AGAIN_S)  # a signal is heard on this thread: in `stop.wait` its handler would wait for us
+            if pulse.stop.is_set():
                 return False
         else:
             return True

@@ -240,6 +240,8 @@ def _drains(pulse: Pulse, log: Log) -> None:
 
     def heard(number: int, _frame: object) -> None:
         # Nothing is said from here: the log may be in the midst of a line, and wait for itself for ever.
+        if asked:
+            return  # the first signal may be in the midst of setting the flag, and holds its lock
         asked.append({"signal": signal.Signals(number).name, "at": round(monotonic(), 3)})
         pulse.stop.set()
 

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from threading import Event
 
 from flows.causes import journal
 from flows.health import listening
@@ -60,9 +59,9 @@ def supervise(start: Start, reach: Reach) -> int:
         if home is not None:
             home.close()
         return 1
-    asked = Event()
+    asked: list[int] = []  # no event: a second signal in the midst of setting it would wait for the first
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
+        signal.signal(number, lambda told, _frame: asked.append(told))
     reads, writes = os.pipe()
     environment = {**os.environ, LEASH: str(reads), **({ANEW: "1"} if start.from_scratch else {})}
     if shared:
@@ -74,12 +73,12 @@ def supervise(start: Start, reach: Reach) -> int:
     ]
     os.close(reads)
     log.info("supervising", processes=[child.pid for child in children])
-    while not asked.is_set() and all(child.poll() is None for child in children):
+    while not asked and all(child.poll() is None for child in children):
         time.sleep(_LOOK_S)
     first = next((child for child in children if child.poll() is not None), None)
-    if first is not None and not asked.is_set():
+    if first is not None and not asked:
         log.critical("process_ended", process=children.index(first), code=first.returncode)
-    codes = _stopped(children, STOP_S if asked.is_set() else HURRY_S)
+    codes = _stopped(children, STOP_S if asked else HURRY_S)
     os.close(writes)
     if shared and not any(codes):
         home.ends()
