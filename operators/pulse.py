@@ -25,9 +25,8 @@ class Pulse:
     ) -> None:
         self._now, self._epoch_s, self._stalled = now, max(epoch_s, 1.0), stalled
         self._gate = Lock()
-        self._beat = self._durable = self.began = now()
+        self._beat = self._durable = now()
         self._closing: float | None = None
-        self._waiting_until = 0.0
         self.stop = Event()
         self.formed = Event()
         self.epochs = 0
@@ -36,11 +35,6 @@ class Pulse:
     def beat(self) -> None:
         """Somebody is at work."""
         self._beat = self._now()
-
-    def waits(self, seconds: float) -> None:
-        """A bounded wait begins, and may last so long without a beat; 0 ends it."""
-        self._beat = self._now()
-        self._waiting_until = self._beat + seconds if seconds else 0.0
 
     def closes(self) -> None:
         """A lane gave its snapshot: the source stands still from the first one on."""
@@ -75,6 +69,5 @@ class Pulse:
 
     @property
     def alive(self) -> bool:
-        """The heartbeat is young, or somebody waits within bounds. Never asks anything outside."""
-        now = self._now()
-        return now < self._waiting_until or now - self._beat < EPOCHS_ALIVE * self._epoch_s
+        """The heartbeat is young; who waits for something outside beats meanwhile. Never asks anything outside."""
+        return self._now() - self._beat < EPOCHS_ALIVE * self._epoch_s

@@ -135,10 +135,9 @@ class Pump:
         places = tuple((part.topic, part.partition, part.next, part.id) for part in mine)
         return (FORMAT, self._rule.lanes, self._hands.counter, places)
 
-    def durable(self, state: State, stall_s: float) -> None:
+    def durable(self, state: State) -> None:
         """A lane's snapshot is known to be durable; its offsets may be told to outside tools."""
         self.counters.epochs += 1
-        self.counters.stall_s = stall_s
         for topic, partition, offset, _ in state[3]:
             self._durable[self._rule.prefix + topic, partition] = offset
 
@@ -276,7 +275,6 @@ class Pump:
     def _poll(self, wait_s: float) -> None:
         """Fetch what is there, after waiting for the first message at most."""
         head = self._consumer.poll(wait_s)
-        self.counters.polled_at = monotonic()
         if head is None:
             return
         now_ms = wall() // 1000
@@ -321,8 +319,6 @@ class Pump:
     def _erred(self, error: KafkaError) -> None:
         """An error of no message: the broker is away, or knows a topic no more, or does not trust us."""
         code, now = error.code(), monotonic()
-        self.counters.errors += 1
-        self.counters.last_error = error.str()
         if refuses(error):
             self._distrust = (self._distrust[0] if self._distrust else now, now, error.str())
         if code in AWAY:

@@ -92,22 +92,17 @@ class Counters:
     """What may be told of a source; written by the flow, read by whoever exports it.
 
     `age` is how long ago the next row was appended, in seconds, 0 where none is held; it and `lag` are those of
-    `measured_at`. Times are monotonic, in seconds. `stall_s` is how long the last epoch close kept a lane waiting,
-    `epochs` how many are known to be durable. `lost` only grows.
+    `measured_at`, which is monotonic, in seconds. `epochs` is how many are known to be durable. `lost` only grows.
     """
 
     messages: Counter[str] = field(default_factory=Counter)
     lag: dict[Place, int] = field(default_factory=dict)
     age: dict[Place, float] = field(default_factory=dict)
     measured_at: float = 0.0
-    polled_at: float = 0.0
     reference_read: bool = False
     caught_up: bool = False
     away: bool = False
     epochs: int = 0
-    stall_s: float = 0.0
-    errors: int = 0
-    last_error: str = ""
     commit_failures: int = 0
     new_partitions: int = 0
     lost: list[Loss] = field(default_factory=list)

@@ -59,12 +59,10 @@ class Returns(FixedPartitionedSource[Keyed, int]):
     def __init__(self, shards: tuple[int, ...], *, stop: Flag) -> None:
         self._ways = {f"way-{shard:02d}": _Way(stop) for shard in shards}
         self._by_shard = dict(zip(shards, self._ways.values(), strict=True))
-        self.moved = 0
 
     def send(self, parcel: Parcel) -> None:
         """Put a parcel on its way."""
         self._by_shard[parcel.origin].sent.append(parcel)
-        self.moved += 1
 
     def arrived(self, origin: int) -> list[tuple[int, int]]:
         """Parcels of a shard that have come to stay since the last call: move, and where they went."""

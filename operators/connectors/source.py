@@ -10,7 +10,6 @@ from threading import Event as Flag
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from operators.connectors.clock import monotonic
 from operators.connectors.cluster import Place, Say
 from operators.connectors.files import SHARD, Keyed
 from operators.connectors.gaps import Gaps
@@ -48,14 +47,14 @@ class _Lane(StatefulSourcePartition[Keyed, State]):
     ) -> None:
         self._pump, self._gaps, self._number, self._stop = pump, gaps, number, stop
         self._shard, self._prepare = shard, prepare
-        self._snapped: tuple[State, float] | None = None
+        self._snapped: State | None = None
         pump.resume(number, resume)
 
     def next_batch(self) -> list[Keyed]:
         if self._stop.is_set() or self._pump.over:
             raise StopIteration
         if self._snapped is not None:  # called again after a snapshot: it is durable everywhere
-            self._pump.durable(self._snapped[0], monotonic() - self._snapped[1])
+            self._pump.durable(self._snapped)
             self._snapped = None
         items, clock = self._pump.take(self._number)
         if items and not self._prepare(items):
@@ -68,9 +67,8 @@ class _Lane(StatefulSourcePartition[Keyed, State]):
         return LONG_AGO
 
     def snapshot(self) -> State:
-        state = self._pump.snapshot(self._number)
-        self._snapped = (state, monotonic())
-        return state
+        self._snapped = self._pump.snapshot(self._number)
+        return self._snapped
 
     def close(self) -> None:
         self._pump.close(self._number)

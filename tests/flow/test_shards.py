@@ -93,6 +93,7 @@ class Shards:
     def hand_on(self) -> None:
         for part in self.parts:
             for shard, parcel in part.next_batch():
+                self.moved += 1
                 self.queues[SHARDS.index(shard)].append(parcel)
 
     def commit(self) -> list[Item]:
@@ -111,7 +112,6 @@ class Shards:
         return out
 
     def crash(self) -> None:
-        self.moved += self.ways.moved
         self.begin()
 
     def rest(self) -> list[Item]:
@@ -120,7 +120,6 @@ class Shards:
             out += self.some(50)
             self.hand_on()
             out += self.commit()
-        self.moved += self.ways.moved
         return out
 
 

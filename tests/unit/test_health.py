@@ -40,19 +40,6 @@ def test_alive_while_it_beats(clock):
     assert pulse.alive
 
 
-def test_alive_in_a_bounded_wait_and_no_longer(clock):
-    pulse = Pulse(clock, 1.0)
-    pulse.waits(900)
-    clock.now += 899
-    assert pulse.alive
-    clock.now += 2
-    assert not pulse.alive
-    pulse.waits(0)
-    assert pulse.alive
-    clock.now += 7
-    assert not pulse.alive
-
-
 def test_an_epoch_is_durable_when_a_lane_that_gave_its_snapshot_is_asked_again(clock):
     stalls = []
     pulse = Pulse(clock, 1.0, stalls.append)
