@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from itertools import count
 from typing import Protocol
 
 import msgspec
@@ -103,7 +104,10 @@ class EpochStore(ABC):
         for parts, back in path:
             self._walk_back(parts, back)
         self._token = now
-        self._parts = {number: len(self._undo_of(number)) for number in range(max(now[2] - REACH, 0) + 1, now[2] + 1)}
+        self._parts = {
+            number: sum(1 for _ in self._stored_undo(number))
+            for number in range(max(now[2] - REACH, 0) + 1, now[2] + 1)
+        }
 
     def stands(self, shard: str) -> tuple[int, int]:
         """The commit the medium stands at, and how many commits `open` would walk back; changes nothing.
@@ -215,10 +219,15 @@ class EpochStore(ABC):
 
     def _undo_of(self, number: int) -> dict[bytes, _Undo]:
         """Undo parts of a commit by their keys, oldest first."""
-        parts: dict[bytes, _Undo] = {}
-        while (value := self._opened().get(key := self._undo_key(number, len(parts)))) is not None:
-            parts[key] = _undo_of(value)
-        return parts
+        return {key: _undo_of(value) for key, value in self._stored_undo(number)}
+
+    def _stored_undo(self, number: int) -> Iterator[tuple[bytes, bytes]]:
+        """The same as they are stored."""
+        for part in count():
+            key = self._undo_key(number, part)
+            if (value := self._opened().get(key)) is None:
+                return
+            yield key, value
 
     def _walk_back(self, parts: dict[bytes, _Undo], back: Token) -> None:
         changes: dict[bytes, bytes | None] = dict.fromkeys(parts, None)

@@ -3,12 +3,15 @@
 import errno
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from operators.state.store import StateFault
 
 OWNER = "owner.lock"
+_TRIES, _BETWEEN_S = 20, 0.01
+"""A look at the lock shares it for a moment: who takes it does not give up at the first try."""
 _UNFIT = {
     errno.EEXIST,
     errno.ENOENT,
@@ -52,12 +55,10 @@ class Lock:
             raise StateUnreachable(
                 f"{path} must be a directory that can be made and written in; {error.strerror}"
             ) from error
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _locked(self.fd):
             holder = os.read(self.fd, 32).decode(errors="replace").strip() or "unknown"
             os.close(self.fd)
-            raise _held(path, holder) from error
+            raise _held(path, holder)
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
 
@@ -68,8 +69,20 @@ class Lock:
             self.fd = -1
 
 
+def _locked(fd: int) -> bool:
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if left:
+                time.sleep(_BETWEEN_S)
+        else:
+            return True
+    return False
+
+
 def holder(path: Path) -> str | None:
-    """The process that holds a state directory, or None; takes nothing."""
+    """The process that holds a state directory, or None. Shares the lock for a moment, and takes nothing."""
     try:
         fd = os.open(path / OWNER, os.O_RDONLY)
     except FileNotFoundError:
