@@ -12,6 +12,7 @@ from flows import ports
 from flows.deployment import EXAMPLE, Deployment
 from flows.findings import Look, sick, unseen
 from flows.health import listening
+from flows.remedies import changed, lost
 from flows.replay import FLOWS
 from flows.settings import SHARING, Settings
 from flows.start import Start, listen_of
@@ -68,10 +69,18 @@ def lives(path: Path) -> str:
     return found if found in FLOWS else "store"
 
 
+def first(path: Path) -> bool:
+    """Whether no state is here, so a start would take the topics as they are for those it was meant for."""
+    return not any(has_state(home) for home in _homes(path))
+
+
 def empty(path: Path) -> bool:
     """Whether nothing here knows of an earlier life: no state, and no start that came as far as its outputs."""
-    homes = [home for part in parts(path) for home in (part.path, *_of_processes(part.path))]
-    return not any(has_state(home) or not is_first(home) for home in homes)
+    return first(path) and all(is_first(home) for home in _homes(path))
+
+
+def _homes(path: Path) -> list[Path]:
+    return [home for part in parts(path) for home in (part.path, *_of_processes(part.path))]
 
 
 def started(part: Part, flow: str, config: Path, *, insecure: bool) -> Start:
@@ -120,7 +129,9 @@ def _state(path: Path, part: Part, flow: str, shards: int, restart: str) -> str:
         reads = declared(example, flow, shards)
         found = examined(path, ports.chains(flow, shards), ports.end_ids(flow), reads)
     except Exception as error:
-        raise sick(str(error), f"bring state and recovery store back from one backup; or {restart}") from error
+        raise sick(
+            str(error), f"do as it says; or {restart}" if lost(error) or changed(error) else "see what is said"
+        ) from error
     if not found.tokens:
         return "state, and no step has committed yet" if has_state(path) else "none yet"
     back = sum(found.back.values())

@@ -14,7 +14,7 @@ from operators.connectors.clock import wall
 from operators.state.aside import set_aside as moved_aside
 from operators.state.epochs import EpochStore
 from operators.state.home import Chain, Home, Key, same_key
-from operators.state.mark import mark_of
+from operators.state.mark import formatted, mark_of
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import Store
@@ -192,8 +192,13 @@ def stores(
     """Stores by step, in memory (kept in `memories` for a resume) or in RocksDB under `[state] dir`.
 
     Every store made is put in `seen`, for the metrics.
+
+    Raises:
+        StateDamaged: the directory is of another layout, or something else.
     """
     held = {} if memories is None else memories
+    if settings.state.backend == "rocksdb":
+        formatted(base / settings.state.dir)
 
     def made(step: str) -> EpochStore:
         number = STEPS.index(step)

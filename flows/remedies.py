@@ -14,7 +14,7 @@ from operators.connectors.owner import OwnerUnreadable
 from operators.connectors.subjects import NotRegistered
 from operators.connectors.tails import OtherOutputs, OutputsMissing, TailGone
 from operators.state.home import ChangedShape, NoState, StateLost
-from operators.state.recovery import RecoveryFault
+from operators.state.recovery import RecoveryFault, of_engine
 from operators.state.store import StateAhead, StateBehind, StateDamaged, StateFault, StateForked, UnknownVersion
 
 _LOST = (StateAhead, StateBehind, StateDamaged, StateForked, StateLost, RecoveryFault)
@@ -27,15 +27,27 @@ _FORGETS = "which keeps the old directory aside and forgets all that was known i
 def remedied(error: BaseException, start: Start) -> str:
     """What is wrong, and what to do about it where a command helps."""
     first = cause(error)
+    if (refusal := of_engine(first)) is not None:
+        return f"the recovery store cannot be written: {refusal}. Make space on its volume, or mend what is said, and start again"
     said = str(first) if isinstance(first, StateFault) else told(error)
     return ". ".join([said, *_commands(first, start)])
 
 
+def lost(error: BaseException) -> bool:
+    """Whether a new state would be right again where this one is not."""
+    return isinstance(error, _LOST) and not isinstance(error, NoState)
+
+
+def changed(error: BaseException) -> bool:
+    """Whether the state is whole, and of another shape than this start asks for."""
+    return isinstance(error, _CHANGED)
+
+
 def _commands(first: BaseException, start: Start) -> Iterator[str]:
-    if isinstance(first, _LOST) and not isinstance(first, NoState):
+    if lost(first):
         yield f"To look closer: {start.beside('doctor')}"
         yield f"To begin anew, {_FORGETS}: {start.again('--from-scratch')}"
-    elif isinstance(first, _CHANGED):
+    elif changed(first):
         yield f"To begin anew all the same, {_FORGETS}: {start.again('--from-scratch')}"
     elif isinstance(first, (TopicsMissing, OutputsMissing)):
         yield f"To make them: {topics_made(start.config, insecure=start.insecure)}"

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from operators.state.lock import OWNER, Lock
-from operators.state.mark import JOINED, MARK, is_first, mark_of, note_joined, put_mark
+from operators.state.mark import FORMAT, JOINED, MARK, is_first, mark_of, note_joined, put_mark
 from operators.state.recovery import Found, RecoveryFault, Row, clean, create, examine
-from operators.state.rocks import FORMAT, RocksStore
+from operators.state.rocks import RocksStore
 from operators.state.store import TOGETHER, StateDamaged, StateFault, Token
 from operators.state.versions import KEY as TABLES
 from operators.state.versions import Reads, noted
@@ -169,8 +169,7 @@ class Home:
         mark = mark_of(self.path) or {}
         said = mark | {TABLES: noted(mark, reads, present=present)}
         if not self.recovery.exists():
-            if present:
-                raise _missing(self.path)
+            _refuse_loss(self.path, self.flow, mark, present=present)
             create(self.recovery)
             checked = Checked()
         else:
@@ -266,9 +265,10 @@ def same_key(path: Path, found: Mapping[str, object], key: Key) -> None:
 
 def foreign(path: Path, mark: Mapping[str, object], flow: str) -> ForeignState:
     """What is to be said of the directory of another flow."""
-    return ForeignState(
-        f"{path} belongs to flow {mark.get('flow')}, not to {flow}: name another dir in [state], or run that flow"
-    )
+    was = mark.get("flow")
+    if was is None:
+        return ForeignState(f"{path} is the state of a replay, not of {flow}: name another dir in [state]")
+    return ForeignState(f"{path} belongs to flow {was}, not to {flow}: name another dir in [state], or run that flow")
 
 
 def unmarked(path: Path, names: list[str]) -> StateDamaged:
@@ -289,10 +289,10 @@ def has_state(path: Path) -> bool:
     return any(path.glob("*/db/CURRENT"))
 
 
-def _missing(path: Path) -> RecoveryFault:
-    return RecoveryFault(
-        f"{path / _RECOVERY} is missing and there is state beside it: restore state and recovery store together"
-    )
+def _refuse_loss(path: Path, flow: str, mark: Mapping[str, object], *, present: bool) -> None:
+    """Refuse a directory that has lost its recovery store, which is made before a flow comes near its outputs."""
+    if present:
+        raise RecoveryFault(f"{path / _RECOVERY} is missing and there is state beside it: {TOGETHER}")
 
 
 def stores_of(path: Path, held: list[RocksStore], *, read_only: bool) -> Callable[[int], RocksStore]:
@@ -307,17 +307,16 @@ def stores_of(path: Path, held: list[RocksStore], *, read_only: bool) -> Callabl
 
 def examined(path: Path, steps: Mapping[str, Chain], ends: Collection[str], reads: Reads) -> Checked:
     """The same check as a dry run: nothing is deleted, nothing is walked back. For a flow that is not running."""
-    recovery = path / _RECOVERY
-    noted(mark_of(path) or {}, reads, present=has_state(path))
+    recovery, present, mark = path / _RECOVERY, has_state(path), mark_of(path) or {}
+    noted(mark, reads, present=present)
     if not recovery.exists():
-        if has_state(path):
-            raise _missing(path)
+        _refuse_loss(path, str(mark.get("flow")), mark, present=present)
         return Checked()
     found = examine(recovery)
     checked = Checked(fresh=not found.rows, removed=found.stale, resume_epoch=found.resume)
     held: list[RocksStore] = []
     try:
-        compared(found, steps, ends, stores_of(path, held, read_only=True), checked, present=has_state(path))
+        compared(found, steps, ends, stores_of(path, held, read_only=True), checked, present=present)
     finally:
         for store in held:
             store.close()
@@ -338,7 +337,7 @@ def compared(
     if unknown:
         raise RecoveryFault(
             f"the recovery store holds state of {', '.join(unknown)}, which this flow does not have: it belongs to"
-            " another flow or another version. Restore state and recovery store together, or run that version"
+            f" another flow or another version. Run that version, or {TOGETHER}"
         )
     strange = sorted(
         f"{row.step_id}, key {row.key}"
@@ -347,16 +346,12 @@ def compared(
     )
     if strange:
         raise RecoveryFault(
-            f"the recovery store holds state of {'; '.join(strange)}, a shard that this flow does not have: restore"
-            " state and recovery store together"
+            f"the recovery store holds state of {'; '.join(strange)}, a shard that this flow does not have: {TOGETHER}"
         )
     rows = {(row.step_id, row.key): row for row in found.rows if row.step_id in steps}
     if not present:
         if any(_token(row)[2] for row in rows.values()):
-            raise RecoveryFault(
-                "the recovery store says that there is state, and there is none beside it: restore state and recovery"
-                " store together"
-            )
+            raise RecoveryFault(f"the recovery store says that there is state, and there is none beside it: {TOGETHER}")
         return
     for step_id, (number, shards) in steps.items():
         for shard in shards:
@@ -368,8 +363,7 @@ def compared(
             where = step_id if len(shards) == 1 else f"{step_id} {shard}"
             if row is None and at > 1:  # a crash in the first epoch that touched the step leaves one commit
                 raise RecoveryFault(
-                    f"the state of {where} stands at commit {at} and the recovery store knows nothing of it: restore"
-                    " state and recovery store together"
+                    f"the state of {where} stands at commit {at} and the recovery store knows nothing of it: {TOGETHER}"
                 )
             checked.tokens[where] = at - back
             checked.back[where] = back
@@ -384,7 +378,6 @@ def _token(row: Row) -> Token:
         or not (isinstance(value[1], bytes) and isinstance(value[2], int))
     ):
         raise RecoveryFault(
-            f"the recovery store holds no token of this program under {row.step_id}, key {row.key}: restore state and"
-            " recovery store together"
+            f"the recovery store holds no token of this program under {row.step_id}, key {row.key}: {TOGETHER}"
         )
     return value[0], value[1], value[2]

@@ -4,9 +4,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from operators.state.store import StateDamaged
+from operators.state.store import TOGETHER, StateDamaged
 
 MARK = "FORMAT"
+FORMAT = 1
+"""Layout of a state directory; one that says otherwise is not opened."""
 JOINED = "joined"
 """Set once a flow has come as far as its outputs from here."""
 
@@ -19,9 +21,9 @@ def mark_of(path: Path) -> dict[str, object] | None:
     try:
         found = json.loads(mark.read_text())
     except ValueError as error:
-        raise StateDamaged(f"{mark} must be JSON; restore the state directory whole") from error
+        raise StateDamaged(f"{mark} must be JSON: {TOGETHER}") from error
     if not isinstance(found, dict):
-        raise StateDamaged(f"{mark} must be a JSON object; restore the state directory whole")
+        raise StateDamaged(f"{mark} must be a JSON object: {TOGETHER}")
     return found
 
 
@@ -30,6 +32,22 @@ def put_mark(path: Path, said: Mapping[str, object]) -> None:
     fresh = path / f"{MARK}.new"
     fresh.write_text(json.dumps(said) + "\n")
     fresh.replace(path / MARK)
+
+
+def formatted(path: Path) -> None:
+    """Mark the state of a flow that lives in files, once: it has neither owner nor starts, and its mark names no flow.
+
+    Raises:
+        StateDamaged: it is of another layout, or something else.
+    """
+    found = mark_of(path)
+    if found is None:
+        if path.exists() and any(one.name != f"{MARK}.new" for one in path.iterdir()):
+            raise StateDamaged(f"{path} is not empty and holds no {MARK} file: it is no state directory")
+        path.mkdir(parents=True, exist_ok=True)
+        put_mark(path, {"format": FORMAT})
+    elif found.get("format") != FORMAT:
+        raise StateDamaged(f"the state in {path} has format {found.get('format')}; this program reads format {FORMAT}")
 
 
 def is_first(path: Path) -> bool:

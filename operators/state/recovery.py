@@ -8,16 +8,19 @@ loads it. So such rows are deleted at every start. The layout is that of Bytewax
 import io
 import pickle
 import pickletools
+import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bytewax.recovery import init_db_dir
 
-from operators.state.store import StateFault
+from operators.state.lock import StateHeld
+from operators.state.store import TOGETHER, StateFault
+from operators.state.volume import VolumeFault
 
 LAYOUT = {
     "parts": ("created_at", "part_index", "part_count"),
@@ -28,6 +31,15 @@ LAYOUT = {
 }
 """Tables and columns of a part."""
 _FIRST_EPOCH = 1
+_LOCKED_S = 5.0
+_OF_VOLUME = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+}
+"""What SQLite says of the volume; of what is in a file it says that it is damaged."""
 _PLAIN = frozenset(
     [
         "PROTO",
@@ -102,8 +114,6 @@ class Row:
 class Found:
     """What a recovery store holds: where a resume goes on, what it loads, how many rows are stale."""
 
-    parts: int
-    executions: int
     resume: int
     rows: tuple[Row, ...]
     stale: int
@@ -124,23 +134,32 @@ def plain(pickled: bytes, where: str) -> Any:
         strange = sorted({opcode.name for opcode, _, _ in pickletools.genops(pickled)} - _PLAIN)
         value = None if strange else _Plain(io.BytesIO(pickled)).load()
     except Exception as error:
-        raise RecoveryFault(f"{where}: a snapshot cannot be read; restore state and recovery store together") from error
+        raise RecoveryFault(f"{where}: a snapshot cannot be read: {TOGETHER}") from error
     if strange:
         raise RecoveryFault(
             f"{where}: a snapshot holds {', '.join(strange)}, which Footfall never writes: somebody changed the"
-            " recovery store. Restore state and recovery store together from one backup you trust"
+            f" recovery store. Trust nothing of it, and {TOGETHER}"
         )
     return value
 
 
-def create(path: Path, parts: int = 1) -> None:
-    """Make an empty recovery store, whole or not at all."""
+def create(path: Path) -> None:
+    """Make an empty recovery store, whole or not at all.
+
+    Raises:
+        VolumeFault: the volume does not take it.
+    """
     fresh = path.with_name(path.name + ".new")
     if fresh.exists():
         for left in fresh.iterdir():
             left.unlink()
     fresh.mkdir(parents=True, exist_ok=True, mode=0o700)
-    init_db_dir(fresh, parts)
+    try:
+        init_db_dir(fresh, 1)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # the engine's own, which is no Exception
+            raise
+        raise VolumeFault(path, of_engine(error) or error) from error
     fresh.rename(path)
 
 
@@ -149,13 +168,15 @@ def examine(path: Path) -> Found:
 
     Raises:
         RecoveryFault: parts are missing, damaged, of another layout, or older than the others.
+        StateHeld: somebody else has locked it.
+        VolumeFault: the volume is full, or fails.
     """
     with _opened(path, "ro") as parts:
         return _found(path, parts)
 
 
 def clean(path: Path) -> tuple[Found, int]:
-    """Delete the snapshots of epochs that never committed; what was found, and how many rows went."""
+    """Delete the snapshots of epochs that never committed; what was found, and how many rows went. Raises as `examine`."""
     with _opened(path, "rw") as parts:
         found = _found(path, parts)
         removed = 0
@@ -165,54 +186,54 @@ def clean(path: Path) -> tuple[Found, int]:
         return found, removed
 
 
-class _opened:  # noqa: N801 -- reads as a function
-    """All parts of a recovery store, open."""
+def of_engine(error: BaseException) -> str | None:
+    """What SQLite has told the engine of its store, out of the words of the engine; None when it was not that."""
+    found = re.search(r'SqliteFailure\(Error {[^}]*}, Some\("([^"]*)"\)\)', str(error))
+    return found and found[1]
 
-    def __init__(self, path: Path, mode: str) -> None:
-        self._path, self._mode = path, mode
-        self._parts: list[sqlite3.Connection] = []
 
-    def __enter__(self) -> list[sqlite3.Connection]:
-        files = sorted(self._path.glob("part-*.sqlite3"))
-        if not files:
-            raise RecoveryFault(
-                f"{self._path} holds no part of a recovery store: restore state and recovery store together"
-            )
+@contextmanager
+def _opened(path: Path, mode: str) -> Iterator[list[sqlite3.Connection]]:
+    """All parts of a recovery store, open; what SQLite says of them meanwhile is told in our words."""
+    files = sorted(path.glob("part-*.sqlite3"))
+    if not files:
+        raise RecoveryFault(f"{path} holds no part of a recovery store: {TOGETHER}")
+    with ExitStack() as held:
         try:
+            parts = []
             for file in files:
-                uri = f"{file.resolve().as_uri()}?mode={self._mode}"
-                self._parts.append(sqlite3.connect(uri, uri=True, timeout=5))
-                _whole(file, self._parts[-1])
-        except BaseException:
-            self.__exit__()
-            raise
-        return self._parts
+                uri = f"{file.resolve().as_uri()}?mode={mode}"
+                parts.append(held.enter_context(closing(sqlite3.connect(uri, uri=True, timeout=_LOCKED_S))))
+                _whole(file, parts[-1])
+            yield parts
+        except sqlite3.DatabaseError as error:
+            raise _fault(path, error) from error
 
-    def __exit__(self, *_: object) -> None:
-        for part in self._parts:
-            part.close()
+
+def _fault(path: Path, error: sqlite3.DatabaseError) -> StateFault:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it says where in SQLite
+    said = f"{error}, {getattr(error, 'sqlite_errorname', 'of no code')}"
+    if code in _OF_VOLUME:
+        return VolumeFault(path, said)
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return StateHeld(f"{path} is held by another process: stop that one first ({said})")
+    return RecoveryFault(f"{path} is damaged ({said}): {TOGETHER}")
 
 
 def _whole(file: Path, part: sqlite3.Connection) -> None:
-    remedy = "Restore state and recovery store together from one backup"
-    try:
-        verdict = part.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise RecoveryFault(f"{file} is damaged ({verdict}). {remedy}")
-        for table, columns in LAYOUT.items():
-            found = tuple(row[1] for row in part.execute(f"PRAGMA table_info({table})"))
-            if found != columns:
-                raise RecoveryFault(f"{file}: table {table} must have the columns of Bytewax 0.21.1; got {found}")
-    except sqlite3.DatabaseError as error:
-        raise RecoveryFault(f"{file} is damaged or locked ({error}). {remedy}") from error
+    verdict = part.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise RecoveryFault(f"{file} is damaged ({verdict}): {TOGETHER}")
+    for table, columns in LAYOUT.items():
+        found = tuple(row[1] for row in part.execute(f"PRAGMA table_info({table})"))
+        if found != columns:
+            raise RecoveryFault(f"{file}: table {table} must have the columns of Bytewax 0.21.1; got {found}")
 
 
 def _found(path: Path, parts: list[sqlite3.Connection]) -> Found:
     marks = sorted(row for part in parts for row in part.execute("SELECT part_index, part_count FROM parts"))
     if marks != [(index, len(parts)) for index in range(len(parts))]:
-        raise RecoveryFault(
-            f"{path} must hold every part once; it says (part, of) {marks}. Bring all parts of one backup back"
-        )
+        raise RecoveryFault(f"{path} must hold every part once; it says (part, of) {marks}: {TOGETHER}")
     executions = {
         number: (workers, epoch)
         for part in parts
@@ -233,7 +254,7 @@ def _found(path: Path, parts: list[sqlite3.Connection]) -> Found:
             if epoch > resume:
                 raise RecoveryFault(
                     f"{path}: part {index} has committed epoch {epoch}, a resume would go on at {resume}: a part is"
-                    " older than the others. Bring all parts of one backup back"
+                    f" older than the others: {TOGETHER}"
                 )
     newest: dict[tuple[str, str], Row] = {}
     stale = 0
@@ -247,7 +268,7 @@ def _found(path: Path, parts: list[sqlite3.Connection]) -> Found:
         if held is None or held.epoch < epoch:
             newest[step_id, key] = row
     rows = tuple(row for _, row in sorted(newest.items(), key=lambda pair: pair[0]))
-    return Found(len(parts), len(executions), resume, rows, stale)
+    return Found(resume, rows, stale)
 
 
 def _snaps(parts: list[sqlite3.Connection]) -> Iterator[tuple[str, str, int, bytes | None]]:

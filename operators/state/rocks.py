@@ -3,8 +3,8 @@
 A scan ends in silence at a damaged block, and only the status of its iterator tells: every scan here asks.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -27,9 +27,8 @@ from rocksdict import (
 from operators.state.epochs import EpochStore, Medium
 from operators.state.lock import StateHeld
 from operators.state.store import TOGETHER, StateDamaged, StateFault
+from operators.state.volume import VolumeFault, refuses
 
-FORMAT = 1
-"""Layout of the state directory; one that says otherwise is not opened."""
 _BLOCK_CACHE = 256 << 20
 _MEMTABLES = 64 << 20
 _LOGS_KEPT = 5
@@ -95,7 +94,8 @@ class RocksShard:
             self._users -= 1
             if not self._users:
                 del self._open[self._path]
-                self._db.close()
+                with suppress(Exception):  # after a write that failed: what was committed is in the log already
+                    self._db.close()
 
     @classmethod
     def measured(cls) -> dict[str, tuple[int, int]]:
@@ -165,11 +165,11 @@ class RocksShard:
 
     def _fault(self, done: str, error: Exception) -> StateFault:
         text = str(error)
+        if refuses(text):
+            return VolumeFault(self._path, text)
         if "lock hold" in text or "LOCK" in text:
             return StateHeld(f"the state in {self._path} is held by another process: stop that one first ({text})")
-        return StateDamaged(
-            f"the state in {self._path} cannot be {done}: {text}. Free the disk if it is full; else {TOGETHER}"
-        )
+        return StateDamaged(f"the state in {self._path} cannot be {done}: {text}: {TOGETHER}")
 
 
 class RocksStore(EpochStore):
@@ -202,7 +202,6 @@ class RocksStore(EpochStore):
         """Open the shard's database, or join the other steps that have."""
         if self._read_only:
             return RocksShard(self._path / shard / "db", read_only=True)
-        check_format(self._path)
         self._shard = RocksShard.shared(self._path / shard / "db")
         return self._shard
 
@@ -212,25 +211,6 @@ class RocksStore(EpochStore):
             self._shard.release()
             self._shard = None
         super().claim(token)
-
-
-def check_format(path: Path) -> None:
-    """Refuse a state directory of another layout; mark a new one with ours."""
-    mark = path / "FORMAT"
-    if mark.exists():
-        try:
-            found = json.loads(mark.read_text()).get("format")
-        except (ValueError, AttributeError) as error:
-            raise StateDamaged(f"{mark} must be JSON with the key format; restore the state directory") from error
-        if found != FORMAT:
-            raise StateDamaged(f"the state in {path} has format {found}; this program reads format {FORMAT}")
-        return
-    fresh = path / "FORMAT.new"
-    if path.exists() and any(entry != fresh for entry in path.iterdir()):
-        raise StateDamaged(f"{path} is not empty and holds no FORMAT file: it is no state directory")
-    path.mkdir(parents=True, exist_ok=True)
-    fresh.write_text(json.dumps({"format": FORMAT}) + "\n")
-    fresh.replace(mark)
 
 
 def _above(prefix: bytes) -> bytes | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from operators.state.store import StateDamaged, UnknownVersion
+from operators.state.store import TOGETHER, StateDamaged, UnknownVersion
 
 Reads = Mapping[str, Mapping[int, tuple[int, ...]]]
 """Versions that a program reads, by step id and number of the table; the last one is written."""
@@ -63,7 +63,7 @@ def _compared(step: str, table: int, versions: list[int], known: tuple[int, ...]
     if not known or strange[-1] > known[-1]:
         raise UnknownVersion(
             f"table {table} of {step} in the state has values of version {strange[-1]}, this program reads {told}: run"
-            " the newer program that wrote them, or restore state and recovery store together from before it ran"
+            f" the newer program that wrote them, or go back to before it ran: {TOGETHER}"
         )
     raise UnknownVersion(
         f"table {table} of {step} in the state may have values of version {strange[0]}, this program reads {told}: run"

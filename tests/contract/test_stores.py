@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operators.state import epochs
 from operators.state.epochs import REACH, EpochStore
 from operators.state.lock import StateHeld
+from operators.state.mark import FORMAT, formatted, mark_of
 from operators.state.memory import Memory, MemoryStore
 from operators.state.rocks import RocksShard, RocksStore
 from operators.state.store import (
@@ -386,6 +388,23 @@ def test_the_model_catches_a_token_that_is_ignored(monkeypatch: pytest.MonkeyPat
         test_memory_equals_the_model_on_many_short_walks()
 
 
+def test_what_need_not_be_undone_is_counted_and_not_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is dropped, with all its parts, once it is out of reach."""
+    store = opened(make(max_dirty=2))
+    for n in range(6):
+        store.put(b"%d" % n, b"x")
+    token = store.commit()
+    store.close()
+    monkeypatch.setattr(epochs, "_undo_of", None)
+    again = opened(make(max_dirty=2), token)
+    assert again._parts[1] == 3
+    for n in range(REACH):
+        again.put(b"0", b"%d" % n)
+        again.commit()
+    assert next(again._stored_undo(1), None) is None
+    assert next(again._stored_undo(2), None) is not None
+
+
 class TestRocks:
     """What only a disk can do."""
 
@@ -396,10 +415,16 @@ class TestRocks:
         two.put(b"a", b"1")
         token = two.commit()
         two.close()
-        assert not RocksShard._open
+        assert (tmp_path / "s" / "0" / "db").resolve() not in RocksShard._open
         again = opened(RocksStore(tmp_path / "s", 2), token)
         assert again.get(b"a") == b"1"
         again.close()
+
+    def test_a_store_leaves_the_mark_to_who_owns_the_directory(self, tmp_path: Path) -> None:
+        opened(RocksStore(tmp_path / "s", 1)).close()
+        assert mark_of(tmp_path / "s") is None
+        (tmp_path / "s" / "FORMAT").write_text("read by nobody here")
+        opened(RocksStore(tmp_path / "s", 1)).close()
 
     def test_a_second_process_is_told_who_is_there(self, tmp_path: Path) -> None:
         store = opened(RocksStore(tmp_path / "s", 1))
@@ -410,13 +435,19 @@ class TestRocks:
     @pytest.mark.parametrize("content", ['{"format": 2}', "[]", "not json"])
     def test_another_format_is_refused(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "FORMAT").write_text(content)
-        with pytest.raises(StateDamaged, match="format"):
-            opened(RocksStore(tmp_path, 1))
+        with pytest.raises(StateDamaged, match=r"format 2|must be"):
+            formatted(tmp_path)
 
     def test_a_directory_of_something_else_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "letter.txt").write_text("dear")
         with pytest.raises(StateDamaged, match="no state directory"):
-            opened(RocksStore(tmp_path, 1))
+            formatted(tmp_path)
+
+    def test_a_new_directory_is_marked_once(self, tmp_path: Path) -> None:
+        formatted(tmp_path / "s")
+        opened(RocksStore(tmp_path / "s", 1)).close()
+        formatted(tmp_path / "s")
+        assert mark_of(tmp_path / "s") == {"format": FORMAT}
 
     def test_a_damaged_block_stops_a_scan(self, tmp_path: Path) -> None:
         """A scan that just ends would be a state with half its keys."""
