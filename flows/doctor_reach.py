@@ -47,7 +47,7 @@ def looks(settings: Settings, base: Path, flow: str, config: Path, *, insecure: 
         return admin()
 
     down: list[str] = []
-    first = not (base / settings.state.dir).exists()
+    first = doctor_home.first(base / settings.state.dir)
     yield "broker", broker
     yield "topics", lambda: _topics(up(), settings, flow, config, first=first, insecure=insecure)
     yield "earlier life", lambda: _earlier(up(), settings, base, flow, config, insecure=insecure)
@@ -98,7 +98,7 @@ def _earlier(admin: Admin, settings: Settings, base: Path, flow: str, config: Pa
         raise unseen(str(why)) from why
     if former:
         again = Start(flow=flow, config=config, insecure=insecure).again("--from-scratch")
-        raise sick(str(StateLost(flow, former, path)), f"or begin anew all the same: {again}")
+        raise sick(str(StateLost(flow, path, former)), f"or begin anew all the same: {again}")
     return f"{flow} has never run on these topics"
 
 

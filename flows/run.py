@@ -217,7 +217,7 @@ def _begins(start: Start, home: Home | Tenancy, joined: Joined) -> None:
         StateLost: it does, and nobody has said that this life is to be forgotten.
     """
     if not start.from_scratch and ANEW not in os.environ and (former := joined.former()):
-        raise StateLost(start.flow, former, home.path)
+        raise StateLost(start.flow, home.path, former)
     home.joins()
 
 

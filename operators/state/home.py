@@ -30,15 +30,15 @@ class StateLost(StateFault):
 
     Args:
         flow: its name.
-        claimed: outputs of it that the broker knows claims of.
         path: the state directory.
+        claimed: outputs of it that the broker knows claims of; none where the directory itself says that it has run.
     """
 
-    def __init__(self, flow: str, claimed: list[str], path: Path) -> None:
+    def __init__(self, flow: str, path: Path, claimed: Collection[str] = ()) -> None:
+        known = f" on these topics, it has claimed {', '.join(claimed)}" if claimed else f", {path / MARK} says so"
         super().__init__(
-            f"{flow} has run before on these topics, it has claimed {', '.join(claimed)}, and its state is not in {path}:"
-            " put the volume or a backup back. Whoever begins without it forgets every stay, profile and cap, and reads"
-            " from where start in [kafka] says"
+            f"{flow} has run before{known}, and its state is not in {path}: put the volume back, or {TOGETHER}."
+            " Whoever begins without it forgets every stay, profile and cap, and reads from where start in [kafka] says"
         )
 
 
@@ -293,6 +293,8 @@ def _refuse_loss(path: Path, flow: str, mark: Mapping[str, object], *, present: 
     """Refuse a directory that has lost its recovery store, which is made before a flow comes near its outputs."""
     if present:
         raise RecoveryFault(f"{path / _RECOVERY} is missing and there is state beside it: {TOGETHER}")
+    if mark.get(JOINED):
+        raise StateLost(flow, path)
 
 
 def stores_of(path: Path, held: list[RocksStore], *, read_only: bool) -> Callable[[int], RocksStore]:
