@@ -7,6 +7,7 @@ Nothing here starts from scratch in silence: a part that is missing beside one t
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,8 +149,9 @@ class Home:
 
     def _note(self, starts: dict[str, int], *, ended: bool) -> None:
         fresh = self.path / f"{_STARTS}.new"
-        fresh.write_text(json.dumps({"starts": starts, "ended": ended}) + "\n")
-        fresh.replace(self.path / _STARTS)
+        with suppress(OSError):  # a drain is one also where its note finds no room
+            fresh.write_text(json.dumps({"starts": starts, "ended": ended}) + "\n")
+            fresh.replace(self.path / _STARTS)
 
     def checked(self, steps: Mapping[str, Chain], ends: Collection[str], reads: Reads) -> Checked:
         """The check before a start: deletes snapshots that never committed, compares tokens with their stores.

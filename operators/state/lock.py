@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from operators.state.store import StateFault
+from operators.state.volume import VolumeFault
 
 OWNER = "owner.lock"
 _TRIES, _BETWEEN_S = 20, 0.01
@@ -42,6 +43,7 @@ class Lock:
     Raises:
         StateHeld: somebody holds it; names the process.
         StateUnreachable: it cannot be a directory of ours.
+        VolumeFault: there is no room for a line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,8 +61,12 @@ class Lock:
             holder = os.read(self.fd, 32).decode(errors="replace").strip() or "unknown"
             os.close(self.fd)
             raise _held(path, holder)
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self.fd, 0)
+            os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            self.release()
+            raise VolumeFault(self.path, error.strerror) from error
 
     def release(self) -> None:
         """Let go of it; the file stays. A second call does nothing."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from operators.state.store import TOGETHER, StateDamaged
+from operators.state.volume import VolumeFault
 
 MARK = "FORMAT"
 FORMAT = 1
@@ -28,10 +29,17 @@ def mark_of(path: Path) -> dict[str, object] | None:
 
 
 def put_mark(path: Path, said: Mapping[str, object]) -> None:
-    """Write it, whole or not at all."""
+    """Write it, whole or not at all.
+
+    Raises:
+        VolumeFault: it cannot be written.
+    """
     fresh = path / f"{MARK}.new"
-    fresh.write_text(json.dumps(said) + "\n")
-    fresh.replace(path / MARK)
+    try:
+        fresh.write_text(json.dumps(said) + "\n")
+        fresh.replace(path / MARK)
+    except OSError as error:
+        raise VolumeFault(path / MARK, error.strerror) from error
 
 
 def formatted(path: Path) -> None:

@@ -197,6 +197,34 @@ class TestRocks:
                 examine(state / "recovery")
 
 
+class TestNotes:
+    """What a directory holds beside its state."""
+
+    def test_a_lock_without_room_for_its_line_is_free_again(self, tmp_path):
+        with (
+            full(),
+            pytest.raises(VolumeFault, match=r"owner\.lock cannot be read or written: File too large\. The volume"),
+        ):
+            Home(tmp_path, "f")
+        Home(tmp_path, "f").close()
+
+    def test_a_mark_that_cannot_be_written_stays_as_it_was(self, tmp_path):
+        home = Home(tmp_path, "f")
+        before = (tmp_path / "FORMAT").read_text()
+        with full(), pytest.raises(VolumeFault, match=r"FORMAT cannot be read or written: "):
+            home.joins()
+        assert (tmp_path / "FORMAT").read_text() == before
+        home.close()
+
+    def test_a_drain_ends_well_also_where_it_cannot_be_noted(self, tmp_path):
+        home = Home(tmp_path, "f")
+        home.begins()
+        with full():
+            home.ends()
+        assert home.begins() == {"first": 1, "crash": 1}
+        home.close()
+
+
 class TestTold:
     """What a start and the doctor say of it."""
 
