@@ -9,7 +9,10 @@ import orjson
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
+from flows.doctor import doctor
 from operators.connectors.owner import OWNER
+from operators.state.home import Home
+from operators.state.rocks import RocksStore
 from schemas.topics import TOPICS
 from tests.broker.kafka import Kafka
 from tests.flow.test_cli import footfall
@@ -157,3 +160,20 @@ def test_one_of_dry_run_and_apply_must_be_said(words: list[str]) -> None:
     ran = footfall("topics", "create", "--bootstrap", "127.0.0.1:1", *words)
     assert ran.returncode == 2
     assert "one of --dry-run and --apply" in ran.stderr
+
+
+def test_the_doctor_judges_topics_that_grew_by_whether_there_is_state(
+    create: Create, broker: str, prefix: str, tmp_path: Path
+) -> None:
+    """A start that was refused has made the directory; the next one is a first one all the same."""
+    create("--apply", partitions=4)
+    config = tmp_path / "footfall.toml"
+    config.write_text(f'[topics]\nprefix = "{prefix}"\npartitions = 3\n[kafka]\nbootstrap = "{broker}"\n')
+    Home(tmp_path / "state", "store").close()
+    found = {one.what: one for one in doctor("store", config, insecure=True)}["topics"]
+    assert found.word == "WRONG"
+    assert f"{prefix}sensing.position: partitions must be 3; it is 4" in found.about
+    store = RocksStore(tmp_path / "state", 0)
+    store.open("0")
+    store.close()
+    assert {one.what: one for one in doctor("store", config, insecure=True)}["topics"].word != "WRONG"
