@@ -6,7 +6,7 @@ the broker that ends at the first message, at the next step of the clock, or aft
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from operators.connectors.access import refuses
+from operators.connectors.access import PASSING, refuses
 from operators.connectors.backlog import GIVE_UP_S, Part, behind, release
 from operators.connectors.clock import monotonic, wall
 from operators.connectors.cluster import ABSENT, FORBIDDEN, Cluster, Place, Refused, Say, Seen, Watch
@@ -84,7 +84,7 @@ class Pump:
         self._question: int | None = None  # asked when the broker went away, and not answered yet
         self._calm: float | None = None  # when a broker that is back may be asked what it has
         self._absent: float | None = None  # since when each look has missed a topic
-        self._distrust: tuple[float, float, str] | None = None
+        self._hindered: tuple[float, float, str] | None = None  # since when, when last, and by what
 
     # -- the lanes' side
 
@@ -259,16 +259,20 @@ class Pump:
             return
         moved = {place: offset for place, offset in self._durable.items() if self._committed.get(place) != offset}
         self._durable.clear()
-        self._committed.update(moved)
         if moved:
             offsets = [TopicPartition(name, number, offset) for (name, number), offset in moved.items()]
             try:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
+                self._committed.update(moved)
             except KafkaException:
                 self.counters.commit_failures += 1
 
-    def _on_commit(self, error: KafkaError | None, _offsets: list[TopicPartition]) -> None:
-        self.counters.commit_failures += error is not None
+    def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+        """What was not taken is told again: a partition that says nothing more would show rows as unread for ever."""
+        failed = [told for told in offsets if error is not None or told.error is not None]
+        self.counters.commit_failures += bool(failed)
+        for told in failed:
+            self._committed.pop((told.topic, told.partition), None)
 
     # -- the broker's side
 
@@ -308,7 +312,7 @@ class Pump:
                 part.next = part.read
             self._consumer.incremental_unassign([TopicPartition(*place)])
             self._consumer.incremental_assign([TopicPartition(*place, part.read)])
-        elif code in AWAY or code in ABSENT or refuses(error) or error.retriable():
+        elif code in AWAY or code in ABSENT or code in PASSING or refuses(error) or error.retriable():
             self._erred(error)
         elif code == KafkaError.GROUP_AUTHORIZATION_FAILED:
             raise Refused(f"group {group_of(self._rule.flow)}: {error.str()}; grant READ on it")
@@ -317,10 +321,10 @@ class Pump:
             raise Refused(f"{message.topic()}:{message.partition()}: {error.str()}{grant}")
 
     def _erred(self, error: KafkaError) -> None:
-        """An error of no message: the broker is away, or knows a topic no more, or does not trust us."""
+        """An error of no message: the broker is away or busy, or knows a topic no more, or does not trust us."""
         code, now = error.code(), monotonic()
-        if refuses(error):
-            self._distrust = (self._distrust[0] if self._distrust else now, now, error.str())
+        if refuses(error) or code in PASSING:
+            self._hindered = (self._hindered[0] if self._hindered else now, now, error.str())
         if code in AWAY:
             if code == KafkaError._ALL_BROKERS_DOWN:
                 if not self.counters.away:
@@ -331,12 +335,12 @@ class Pump:
             self._watch.ask()  # it is missing when a look says so: this is said once, and taken back by nobody
 
     def _bear(self) -> None:
-        """Stop when a broker that refuses us has not thought better of it."""
+        """Stop when a broker that does not let us read has not thought better of it."""
         now = monotonic()
-        if self._distrust is not None and now - self._distrust[1] > OVER_S:
-            self._distrust = None
-        if self._distrust is not None and now - self._distrust[0] > self._rule.bound_s:
-            raise self._borne(self._distrust[2])
+        if self._hindered is not None and now - self._hindered[1] > OVER_S:
+            self._hindered = None
+        if self._hindered is not None and now - self._hindered[0] > self._rule.bound_s:
+            raise self._borne(self._hindered[2])
 
     def _borne(self, text: str) -> Refused:
         return Refused(f"the broker has not let us read for {self._rule.bound_s:.0f} s: {text}")

@@ -21,6 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
+from operators.connectors.access import PASSING
 from operators.connectors.clock import monotonic, wall
 
 CALL_S = 10.0
@@ -268,22 +269,20 @@ class Tails:
             raise TailGone(f"{topic} [{partition}]: the tail went away while it was read: {error.str()}")
         elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             raise Forbidden(f"group {READ_BACK}: {error.str()}; grant READ on it")
-        elif not error.retriable() and error.code() not in _AWAY:
+        elif not error.retriable() and error.code() not in _NOT_NOW:
             raise KafkaException(error)
 
 
-_AWAY = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT}
 _STALE = {
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.NOT_LEADER_FOR_PARTITION,
 }
 _NOT_NOW = {
-    *_AWAY,
-    *_STALE,
+    *PASSING,
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
     KafkaError._NOENT,  # a partition that has no leader yet
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.OFFSET_NOT_AVAILABLE,
-    KafkaError.REQUEST_TIMED_OUT,
 }
 """What a broker that has just come back says for a moment."""
