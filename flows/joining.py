@@ -170,7 +170,7 @@ def _joined(
         say=lambda text: log.warning("source", about=text),
         prepare=lambda items: resolved(items, schemas, pulse, log),
     )
-    reach = Reach(source.counters, pulse.beat)
+    reach = Reach(source.counters, pulse.waits)
     sink = GuardedSink(
         Outputs(
             kafka=access.config(),

@@ -76,6 +76,8 @@ class Ports:
     stamp: Callable[[], int] = wall
     returns: "Returns | None" = None
     outlets: Callable[[Any], list[Any]] = lambda keyed: [keyed]
+    noted: Callable[..., Any] = lambda call, *given: call(*given)
+    """Answers the calls that the engine makes of a step, and may note what one fails with."""
 
 
 def key_of(settings: Settings, base: Path, *, required: bool) -> tuple[bytes, int, bool]:

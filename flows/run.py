@@ -135,8 +135,11 @@ def run(start: Start, reach: Reach) -> int:
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # the engine's own, which is no Exception
                 raise
-            peer = "another process that shares the shards has ended, or " if PEERS in os.environ else ""
-            log.critical("stopped", cause=f"{peer}the engine failed: {remedied(error, start)}")
+            if (failed := meters.pulse.failed) is not None:
+                log.critical("refused" if isinstance(failed, StateFault) else "stopped", cause=remedied(failed, start))
+            else:
+                peer = "another process that shares the shards has ended, or " if PEERS in os.environ else ""
+                log.critical("stopped", cause=f"{peer}the engine failed: {remedied(error, start)}")
     return 1
 
 
@@ -192,6 +195,7 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
         opened=stores(own, Path(), seen=seen),
         returns=joined.returns,
         outlets=joined.outlets,
+        noted=pulse.noted,
     )
     os.environ["RUST_BACKTRACE"] = "0"
     build = FLOWS[start.flow].build if joined.returns is None else activation_on_shards

@@ -21,6 +21,9 @@ Opened = Callable[[], Store]
 Stamp = Callable[[], int]
 """The wall clock of the process in µs, handed in by the ports; only latency is measured with it."""
 
+Noted = Callable[..., Any]
+"""Answers a call with its arguments, and notes what it fails with."""
+
 
 class Steps(Protocol):
     """What the ports lend to every step."""
@@ -29,6 +32,8 @@ class Steps(Protocol):
     def opened(self) -> Callable[[str], Opened]: ...
     @property
     def stamp(self) -> Stamp: ...
+    @property
+    def noted(self) -> Noted: ...
 
 
 class Core(Protocol):
@@ -57,23 +62,32 @@ class Shard(StatefulBatchLogic[Any, Out, Token], Generic[C, Out]):
         made: builds the core over its tables.
         work: what comes of one batch.
         opened: makes the store.
+        noted: answers the calls of the engine.
         resume: where the state stood, as the engine knows it.
     """
 
     def __init__(
-        self, made: Callable[[Tables], C], work: Callable[[C, Batch], list[Out]], opened: Opened, resume: Token | None
+        self,
+        made: Callable[[Tables], C],
+        work: Callable[[C, Batch], list[Out]],
+        opened: Opened,
+        noted: Noted,
+        resume: Token | None,
     ) -> None:
-        self._made, self._work, self._resume = made, work, resume
+        self._made, self._work, self._noted, self._resume = made, work, noted, resume
         self._tables = Tables(opened())
         self._tables.store.claim(resume)
         self._core: C | None = None
 
     def on_batch(self, values: list[Batch | Packed]) -> tuple[list[Out], bool]:
+        return self._noted(self._worked, values), False
+
+    def _worked(self, values: list[Batch | Packed]) -> list[Out]:
         batches = [value if isinstance(value, Batch) else unpacked(value) for value in values]
         if self._core is None:
             self._tables.open(batches[0].shard)
             self._core = self._made(self._tables)
-        return [out for batch in batches for out in self._work(self._core, batch)], False
+        return [out for batch in batches for out in self._work(self._core, batch)]
 
     def on_notify(self) -> tuple[list[Out], bool]:
         return [], False
@@ -85,7 +99,8 @@ class Shard(StatefulBatchLogic[Any, Out, Token], Generic[C, Out]):
         """Only ticks of the source move time."""
 
     def snapshot(self) -> Token | None:  # type: ignore[override]
-        return self._resume if self._core is None else self._tables.commit()
+        committed: Token | None = self._resume if self._core is None else self._noted(self._tables.commit)
+        return committed
 
 
 def step(
@@ -107,7 +122,7 @@ def step(
         items = core.step(batch.items)
         return [Batch(items, {**batch.stamps, step_id: ports.stamp()}, batch.shard)]
 
-    return op.stateful_batch(step_id, up, partial(Shard, made, work, ports.opened(step_id)))
+    return op.stateful_batch(step_id, up, partial(Shard, made, work, ports.opened(step_id), ports.noted))
 
 
 def together(step_id: str, up: KeyedStream[Batch]) -> KeyedStream[Packed]:
@@ -129,5 +144,5 @@ def dealt(step_id: str, up: KeyedStream[Batch], made: Callable[[Tables], Dealer]
         shares = enumerate(core.deal(batch.items))
         return [packed(Batch(items, batch.stamps, SHARDS[number])) for number, items in shares if items]
 
-    found = op.stateful_batch(step_id, up, partial(Shard, made, work, ports.opened(step_id)))
+    found = op.stateful_batch(step_id, up, partial(Shard, made, work, ports.opened(step_id), ports.noted))
     return op.map(f"{step_id}-to", found, lambda keyed: (keyed[1][0], keyed[1]))

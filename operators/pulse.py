@@ -6,9 +6,18 @@ handed in: this module reads no clock.
 
 from collections.abc import Callable
 from threading import Event, Lock
+from typing import Any, TypeVar
 
+T = TypeVar("T")
+
+DRAIN_S = 20.0
+"""How long a drain waits for what is outside."""
 EPOCHS_ALIVE = 6
 """Epochs without a heartbeat after which a flow counts as stuck."""
+
+
+class Unfinished(Exception):
+    """A drain was asked for, and what is outside did not take what is left; the next start says it again."""
 
 
 class Pulse:
@@ -29,12 +38,40 @@ class Pulse:
         self._closing: float | None = None
         self.stop = Event()
         self.formed = Event()
+        self.failed: BaseException | None = None
+        """What failed first in a call of the engine: what fails in threads of its own it does not hand on."""
+        self._overdue: float | None = None
         self.epochs = 0
         self.flowing = False
 
     def beat(self) -> None:
         """Somebody is at work."""
         self._beat = self._now()
+
+    def waits(self) -> None:
+        """A wait for something outside goes on: a beat, as long as a drain bears it.
+
+        Raises:
+            Unfinished: the drain has waited long enough.
+        """
+        self.beat()
+        if not self.stop.is_set():
+            return
+        self._overdue = self._overdue or self._now() + DRAIN_S
+        if self._now() > self._overdue:
+            raise Unfinished(
+                f"the drain could not be finished: the broker did not take what is left within {DRAIN_S:.0f} s;"
+                " nothing is lost, the next start goes on from the last epoch"
+            )
+
+    def noted(self, call: Callable[..., T], *given: Any) -> T:
+        """Answer a call of the engine, and note what it fails with."""
+        try:
+            return call(*given)
+        except Exception as error:
+            if not isinstance(error, StopIteration):
+                self.failed = self.failed or error
+            raise
 
     def closes(self) -> None:
         """A lane gave its snapshot: the source stands still from the first one on."""

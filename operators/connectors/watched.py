@@ -23,7 +23,7 @@ class _Part(StatefulSourcePartition[Any, Any]):
             self._pulse.durable()
         if self._pulse.stop.is_set():
             raise StopIteration
-        return list(self._part.next_batch())
+        return list(self._pulse.noted(self._part.next_batch))
 
     def next_awake(self) -> datetime | None:
         return self._part.next_awake()
@@ -31,7 +31,7 @@ class _Part(StatefulSourcePartition[Any, Any]):
     def snapshot(self) -> Any:
         self._pulse.closes()
         self._closed = True
-        return self._part.snapshot()
+        return self._pulse.noted(self._part.snapshot)
 
     def close(self) -> None:
         self._part.close()
@@ -54,7 +54,7 @@ class WatchedSource(FixedPartitionedSource[Any, Any]):
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _Part:
         self._pulse.beat()
         self._pulse.formed.set()
-        return _Part(self._source.build_part(step_id, for_part, resume_state), self._pulse)
+        return _Part(self._pulse.noted(self._source.build_part, step_id, for_part, resume_state), self._pulse)
 
 
 class _Out(StatefulSinkPartition[Batch | Packed, Any]):
@@ -63,13 +63,13 @@ class _Out(StatefulSinkPartition[Batch | Packed, Any]):
 
     def write_batch(self, values: list[Batch | Packed]) -> None:
         batches = [value if isinstance(value, Batch) else unpacked(value) for value in values]
-        self._part.write_batch(batches)
+        self._pulse.noted(self._part.write_batch, batches)
         self._pulse.flowing = True
         for batch in batches:
             self._take(batch)
 
     def snapshot(self) -> Any:
-        return self._part.snapshot()
+        return self._pulse.noted(self._part.snapshot)
 
     def close(self) -> None:
         self._part.close()
@@ -89,4 +89,5 @@ class WatchedSink(FixedPartitionedSink[Batch | Packed, Any]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _Out:
         self._pulse.beat()
-        return _Out(self._sink.build_part(step_id, for_part, resume_state), self._pulse, self._take)
+        part = self._pulse.noted(self._sink.build_part, step_id, for_part, resume_state)
+        return _Out(part, self._pulse, self._take)

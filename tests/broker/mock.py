@@ -75,6 +75,8 @@ class Control:
     def fail(self, api: int, codes: list[int]) -> None:
         """Answer the next requests of a kind with these errors, and with no earlier ones, whoever asks."""
         self._library.rd_kafka_mock_clear_request_errors(self._cluster, api)
+        if not codes:
+            return
         array = (ctypes.c_int * len(codes))(*codes)
         self._library.rd_kafka_mock_push_request_errors_array(self._cluster, api, len(codes), array)
 

@@ -80,9 +80,11 @@ class Errors(Thread):
         self.said[KafkaError(code).name()] += times
 
     def end(self) -> None:
-        """Say no more."""
+        """Say no more, and take back what nobody has heard yet."""
         self._over.set()
         self.join()
+        for kind in PASSING:
+            self._control.fail(kind, [])
 
 
 def refused(run: Run, draw: Random, *, times: int, total: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def shard(memory, resume, execution=b"ex-zero!"):
     def work(core, batch):
         return [Batch(core.step(batch.items), {**batch.stamps, "count": 5}, batch.shard)]
 
-    return Shard(Counting, work, opened, resume), made[0]
+    return Shard(Counting, work, opened, lambda call, *given: call(*given), resume), made[0]
 
 
 def batch():
