@@ -23,7 +23,7 @@ def create_topics(
     """Compare the broker with the table of topics, and with `make` make what is missing.
 
     Returns:
-        The plan with what was made, for machines; and whether nothing differs.
+        The plan with what was made, for machines; and whether nothing differs, but for topics that have grown.
 
     Raises:
         WrongUse: the settings are refused.
@@ -44,14 +44,21 @@ def create_topics(
     found = copies.copies(admin, wanted)
     planned = replace(planned, warnings=(*planned.warnings, *copies.scarce(planned, found)))
     for one in planned.differs:
-        say(str(one))
+        say(str(one) if one in planned.barring else f"warning: {_grown(one)}")
     for missing in planned.missing:
         shown = " ".join(f"{key}={value}" for key, value in missing.config.items() if key != "min.insync.replicas")
         say(f"{missing.name}: missing; {missing.partitions} partitions, {found.said(missing)}, {shown}")
     for warning in planned.warnings:
         say(f"warning: {warning}")
-    made = topics.apply(admin, planned) if make and not planned.differs else []
-    return planned.as_json() | {"made": made}, not planned.differs
+    made = topics.apply(admin, planned) if make and not planned.barring else []
+    return planned.as_json() | {"made": made}, not planned.barring
+
+
+def _grown(one: topics.Differs) -> str:
+    return (
+        f"{one.topic} has grown from {one.wanted} to {one.found} partitions; leave partitions in [topics] as it is where a"
+        " flow has run: it goes on. One that has not refuses the topic"
+    )
 
 
 def register_schemas(

@@ -21,6 +21,7 @@ from operators.connectors.outputs import Opened, Outputs, Snapshot
 from operators.connectors.owner import OWNER, Owner, claimed
 from operators.connectors.senders import FencedSender
 from operators.connectors.tails import Output, OutputChanged, Tails
+from operators.connectors.topics import miscounted
 from schemas.items import Batch, Item, Tally, Tick
 from schemas.keys import key_of, partition_of
 from schemas.parcels import Packed, packed
@@ -52,8 +53,7 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
         tails = Tails(outputs.kafka, beat=outputs.beat, limit_s=outputs.start_s)
         found = tails.outputs(outputs.prefix + topic for topic in outputs.topics)
         self._grown = [
-            f"{outputs.prefix}{topic}: partitions must be {outputs.dealt[topic]}; it is {count}; set"
-            f" partitions = {count} in [topics] if all topics keyed alike have as many; else make it anew"
+            str(miscounted(outputs.prefix + topic, outputs.dealt[topic], count))
             for topic in sorted(outputs.topics & outputs.dealt.keys())
             if (count := found[outputs.prefix + topic].partitions) > outputs.dealt[topic]
         ]

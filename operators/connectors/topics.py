@@ -71,6 +71,15 @@ class Differs:
         return f"{self.topic}: {self.setting} must be {self.wanted}; it is {self.found}; {self.remedy}"
 
 
+def miscounted(topic: str, wanted: int, found: int) -> Differs:
+    """A topic with another count of partitions than its keys are to be dealt over, for whoever has not used it yet."""
+    remedy = (
+        f"set partitions = {found} in [topics] if all topics keyed alike have as many; else make it anew with {wanted}"
+        " and copy it: a partition more would move keys"
+    )
+    return Differs(topic, "partitions", str(wanted), str(found), remedy)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is there, what is missing, what differs, and what only a person should know of; all that was found."""
@@ -80,6 +89,12 @@ class Plan:
     differs: tuple[Differs, ...]
     warnings: tuple[str, ...] = ()
     found: Mapping[str, Found] = field(default_factory=dict)
+
+    @property
+    def barring(self) -> tuple[Differs, ...]:
+        """What forbids making the rest: all that differs, but for topics that have grown since the others were made."""
+        begun = any(one.joined or one.name.endswith(OWNER) for one in self.there)
+        return tuple(one for one in self.differs if not (begun and one.grown))
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -160,13 +175,10 @@ def compare(topics: Iterable[Wanted], found: Mapping[str, Found], bootstrap: str
 def _differences(one: Wanted, found: Found, bootstrap: str) -> list[Differs]:
     answers = []
     if one.joined and found.partitions != one.partitions:
-        remedy = (
-            f"set partitions = {found.partitions} in [topics] if all topics keyed alike have as many; else copy it into "
-            "a new topic: a partition more would move keys"
-        )
-        if found.partitions > one.partitions:
-            remedy += ". A flow that has run on it before goes on"
-        answers.append(Differs(one.name, "partitions", str(one.partitions), str(found.partitions), remedy))
+        other = miscounted(one.name, one.partitions, found.partitions)
+        if other.grown:
+            other = replace(other, remedy=f"{other.remedy}. A flow that has run on it before goes on as it is")
+        answers.append(other)
 
     def alter(name: str, value: str) -> str:
         return (
@@ -205,11 +217,11 @@ def apply(admin: Admin, planned: Plan) -> list[str]:
     """Make what is missing; answers the names made. A topic that somebody else made meanwhile is left as it is.
 
     Raises:
-        NotMade: the broker refuses one for good.
+        NotMade: a topic differs, or the broker refuses one for good.
         BrokerAway, BrokerRefused: with what was said.
     """
-    if planned.differs:
-        raise NotMade("nothing was made, because a topic differs: " + "; ".join(map(str, planned.differs)))
+    if planned.barring:
+        raise NotMade("nothing was made, because a topic differs: " + "; ".join(map(str, planned.barring)))
     if not planned.missing:
         return []
     new = [

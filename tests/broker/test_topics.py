@@ -7,7 +7,15 @@ from pathlib import Path
 
 import orjson
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
 
 from flows.doctor import doctor
 from operators.connectors.owner import OWNER
@@ -96,6 +104,17 @@ def test_another_count_of_partitions_is_said_and_nothing_is_made(
         assert f"{prefix}sensing.position: partitions must be 3; it is 5; set partitions = 5 in [topics]" in said
         assert answer["made"] == []
     assert partitions(admin, prefix) == {"sensing.position": 5, "venue.zone": 1}
+
+
+def test_what_is_missing_is_made_beside_a_topic_that_has_grown(create: Create, admin: AdminClient, prefix: str) -> None:
+    create("--apply")
+    grown, gone = f"{prefix}web.event", f"{prefix}action.outcome"
+    admin.create_partitions([NewPartitions(grown, 6)])[grown].result(10)
+    admin.delete_topics([gone])[gone].result(10)
+    code, answer, said = create("--apply")
+    assert (code, answer["made"], [one["topic"] for one in answer["differs"]]) == (0, [gone], [grown])
+    assert f"warning: {grown} has grown from 3 to 6 partitions; leave partitions in [topics] as it is" in said
+    assert partitions(admin, prefix)["action.outcome"] == 3
 
 
 def test_a_changed_setting_of_partitions_is_refused_after_the_fact(create: Create) -> None:

@@ -7,10 +7,11 @@ import pytest
 
 from flows import ports
 from flows.settings import Settings, WrongUse, load
-from operators.connectors.access import Access
+from operators.connectors.access import Access, Admin
 from operators.connectors.copies import Copies, scarce
+from operators.connectors.owner import OWNER
 from operators.connectors.rights import Lacking, NoRight
-from operators.connectors.topics import Found, Wanted, compare, copied, wanted
+from operators.connectors.topics import Found, NotMade, Plan, Wanted, apply, claims, compare, copied, wanted
 from schemas.topics import TOPICS
 
 
@@ -227,6 +228,42 @@ def test_a_shorter_retention_is_fine_and_a_longer_one_is_not() -> None:
 def test_only_topics_joined_by_key_need_equal_counts() -> None:
     planned = compare(wanted("", 12), as_made(6), "b:1")
     assert {one.topic for one in planned.differs} == {name for name, topic in TOPICS.items() if topic.key in "SIP"}
+
+
+def grown(*names: str, without: str = "web.event") -> dict[str, Found]:
+    made = {name: replace(one, partitions=24) if name in names else one for name, one in as_made().items()}
+    made[OWNER] = Found(1, claims("").config)
+    return {name: one for name, one in made.items() if name != without}
+
+
+def planned_after(found: dict[str, Found]) -> Plan:
+    return compare([*wanted("", 12), claims("")], found, "b:1")
+
+
+def test_a_topic_that_has_grown_forbids_making_nothing_and_is_told_of() -> None:
+    for names in (["pos.receipt"], [name for name, topic in TOPICS.items() if topic.key in "SIP"]):
+        planned = planned_after(grown(*names))
+        assert [one.name for one in planned.missing] == ["web.event"]
+        assert {one.topic for one in planned.differs} == set(names) - {"web.event"}
+        assert planned.barring == ()
+
+
+def test_a_topic_that_has_grown_does_not_hide_another_that_differs() -> None:
+    found = grown("pos.receipt")
+    found["ops.late"] = replace(found["ops.late"], config={"cleanup.policy": "compact"})
+    assert {one.topic for one in planned_after(found).barring} == {"ops.late"}
+    found = grown("pos.receipt")
+    found["consent.record"] = replace(found["consent.record"], partitions=6)
+    assert [one.topic for one in planned_after(found).barring] == ["consent.record"]
+
+
+def test_another_count_where_nothing_was_made_yet_forbids_the_rest() -> None:
+    found = {"pos.receipt": Found(24, as_made()["pos.receipt"].config), "venue.zone": as_made()["venue.zone"]}
+    planned = planned_after(found)
+    assert [one.topic for one in planned.barring] == ["pos.receipt"]
+    assert "set partitions = 24 in [topics]" in str(planned.barring[0])
+    with pytest.raises(NotMade, match="pos.receipt: partitions must be 12; it is 24"):
+        apply(Admin(Access(bootstrap="127.0.0.1:1")), planned)
 
 
 def test_both_policies_are_one_whatever_their_order() -> None:
