@@ -52,7 +52,7 @@ def looks(settings: Settings, base: Path, flow: str, config: Path, *, insecure: 
     yield "topics", lambda: _topics(up(), settings, flow, config, first=first, insecure=insecure)
     yield "earlier life", lambda: _earlier(up(), settings, base, flow, config, insecure=insecure)
     yield "rights", lambda: _rights(up(), settings, flow)
-    yield "registry", lambda: _registry(settings, base, flow, config, insecure=insecure)
+    yield "registry", lambda: _registry(settings, Start(flow=flow, config=config, insecure=insecure))
     yield "clock", lambda: _clock(settings, base, insecure=insecure)
 
 
@@ -102,14 +102,14 @@ def _earlier(admin: Admin, settings: Settings, base: Path, flow: str, config: Pa
     return f"{flow} has never run on these topics"
 
 
-def _registry(settings: Settings, base: Path, flow: str, config: Path, *, insecure: bool) -> str:
-    reached = ports.registry(settings, base, insecure=insecure)
+def _registry(settings: Settings, start: Start) -> str:
+    reached = ports.registry(settings, start.base, insecure=start.insecure)
     registry = Registry(reached, call_s=_CALL_S, retries=0)
     registry.wait(_CALL_S, lambda _text: None)
     try:
-        ids = subjects.ids(registry, sorted(FLOWS[flow].writes), settings.topics.prefix)
+        ids = subjects.ids(registry, sorted(FLOWS[start.flow].writes), settings.topics.prefix)
     except subjects.NotRegistered as missing:
-        raise sick(str(missing), f"footfall schemas register --config {config}") from missing
+        raise sick(str(missing), start.beside("schemas", "register")) from missing
     return f"{reached.url} answers, {len(ids)} schemas of ours are registered"
 
 

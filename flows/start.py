@@ -47,8 +47,10 @@ class Start:
         return shlex.join([*words, *(part for one in self.accept_loss for part in ("--accept-loss", one)), *more])
 
     def beside(self, *words: str) -> str:
-        """Another command on the same settings."""
-        return shlex.join(["footfall", *words, "--config", str(self.config)])
+        """A command that prepares this start or looks at it: on the same settings, and no more careful than it."""
+        whose = ["--flow", self.flow] if words[0] == "doctor" else []
+        open_too = ["--insecure"] if self.insecure else []
+        return shlex.join(["footfall", *words, "--config", str(self.config), *whose, *open_too])
 
 
 def refused(start: Start) -> Settings:

@@ -262,7 +262,7 @@ def test_another_count_where_nothing_was_made_yet_forbids_the_rest() -> None:
     planned = planned_after(found)
     assert [one.topic for one in planned.barring] == ["pos.receipt"]
     assert "set partitions = 24 in [topics]" in str(planned.barring[0])
-    with pytest.raises(NotMade, match="pos.receipt: partitions must be 12; it is 24"):
+    with pytest.raises(NotMade, match=r"pos\.receipt: partitions must be 12; it is 24"):
         apply(Admin(Access(bootstrap="127.0.0.1:1")), planned)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import shutil
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -97,6 +98,32 @@ def test_a_flow_that_runs_is_left_alone(config, lived):
     assert "runs the flow" in found(config, "owner").about
     assert found(config, "state").word == "open"
     home.close()
+
+
+def test_schemas_that_are_not_registered_are_told_with_a_command_to_type(config):
+    class Registry(BaseHTTPRequestHandler):
+        """Knows no subject."""
+
+        def do_GET(self):
+            status, said = (200, []) if self.path == "/subjects" else (404, {"error_code": 40401, "message": "none"})
+            body = json.dumps(said).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+    Thread(target=server.serve_forever, daemon=True).start()
+    config.write_text(f'{config.read_text()}[registry]\nurl = "http://127.0.0.1:{server.server_port}"\n')
+    there = config.parent.rename(config.parent.parent / "a shop") / config.name
+    [one] = [one for one in doctor("presence", there, insecure=True) if one.what == "registry"]
+    server.shutdown()
+    server.server_close()
+    assert "presence.dwell-value" in one.about
+    assert shlex.split(one.remedy) == ["footfall", "schemas", "register", "--config", str(there), "--insecure"]
 
 
 def test_what_is_wrong_is_told_once(config):

@@ -11,8 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from flows.cli import _words_of_run
+from flows.cli import _words_of_run, app
 from flows.deployment import EXAMPLE
 from flows.joining import kafka
 from flows.remedies import remedied
@@ -63,6 +64,14 @@ def ran(folder, flow, *words):
     return done.returncode, events, "\n".join(line for line in lines if not line.startswith("{"))
 
 
+def understood(command):
+    """What the command line reads in a command that we printed."""
+    group, (_, *words) = get_command(app), shlex.split(command)
+    while hasattr(group, "commands"):
+        group = group.commands[words.pop(0)]
+    return group.make_context(None, words).params
+
+
 def lived(path, flow, **shape):
     """A directory that a flow has begun."""
     home = Home(path, flow, **shape)
@@ -89,7 +98,7 @@ class TestRemedies:
         said = remedied(kind("it is lost"), self.START)
         assert "begin anew, which keeps the old directory aside and forgets all that was known in it: " in said
         assert said.endswith(f"{self.AGAIN} --from-scratch")
-        assert "footfall doctor --config 'a shop/footfall.toml'" in said
+        assert "footfall doctor --config 'a shop/footfall.toml' --flow presence --insecure" in said
 
     @pytest.mark.parametrize("kind", [ChangedShape, OtherLanes, OtherOutputs, UnknownVersion])
     def test_what_was_changed_on_purpose_may_too_and_is_told_what_that_forgets(self, kind):
@@ -108,7 +117,7 @@ class TestRemedies:
             (TopicsMissing("x"), "footfall topics create --config 'a shop/footfall.toml' --apply --insecure"),
             (OutputsMissing("x"), "footfall topics create --config 'a shop/footfall.toml' --apply --insecure"),
             (OwnerUnreadable("x"), "footfall topics create --config 'a shop/footfall.toml' --apply --insecure"),
-            (NotRegistered("x"), "footfall schemas register --config 'a shop/footfall.toml'"),
+            (NotRegistered("x"), "footfall schemas register --config 'a shop/footfall.toml' --insecure"),
             (RowsGone({"a:1": "x", "b:2": "y"}), f"{AGAIN} --accept-loss a:1 --accept-loss b:2"),
             (TailGone("x", ("a:1", "b:2")), f"{AGAIN} --accept-loss a:1 --accept-loss b:2"),
         ],
@@ -122,6 +131,13 @@ class TestRemedies:
         assert (read.flow, read.config, read.processes, read.insecure, read.from_scratch, read.accept_loss) == (
             "presence", self.START.config, 2, True, True, ["web.event:0", "pos.receipt:3"]
         )  # fmt: skip
+
+    @pytest.mark.parametrize("words", [("doctor",), ("schemas", "register"), ("topics", "create", "--apply")])
+    def test_a_command_beside_it_is_understood_and_as_open(self, words):
+        asked = understood(self.START.beside(*words))
+        assert (asked["config"], asked["insecure"]) == (self.START.config, True)
+        assert asked.get("flow", "presence") == "presence"
+        assert not understood(Start(flow="presence", config=Path("c")).beside(*words))["insecure"]
 
     def test_one_of_a_cluster_is_started_again_as_itself_and_a_child_as_its_supervisor(self, monkeypatch):
         one = Start(flow="presence", config=Path("c.toml"), processes=2, process=1)
