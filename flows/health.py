@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -19,6 +20,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from flows.causes import journal, told
 from flows.settings import WrongUse
 from operators.connectors.clock import monotonic, wall
 from operators.connectors.merge import STEP
@@ -29,6 +31,8 @@ from schemas.operations import DeadLetter
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one series more for each, and nobody asks for it
 _SECONDS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_SILENT_S = 10.0
+"""How long the page waits for somebody who says nothing, or takes nothing."""
 _SHARES = tuple(tenth / 10 for tenth in range(1, 11))
 
 
@@ -197,6 +201,12 @@ class _Listener(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, handler)
 
+    def handle_error(self, *_: Any) -> None:
+        """Say what went wrong in one line of the log; that somebody left before his answer is no news."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, ConnectionError):
+            journal().warning("page", cause=told(error))
+
 
 def listening(listen: str, handler: type[BaseHTTPRequestHandler] = BaseHTTPRequestHandler) -> ThreadingHTTPServer:
     """Take an address, host:port.
@@ -224,6 +234,7 @@ def _handler(meters: Meters) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         """Answers; says nothing to a log."""
 
+        timeout = _SILENT_S
         server_version = "footfall"
         sys_version = ""
 

@@ -2,8 +2,11 @@
 
 import json
 import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
+from http.client import RemoteDisconnected
 
 import pytest
 
@@ -104,6 +107,43 @@ def test_metrics_of_a_batch(served):
         'footfall_stage_seconds_count{stage="publish"} 1.0',
     ):
         assert line in page.splitlines(), page
+
+
+def cut(server, path):
+    """Ask, and be gone before the answer."""
+    one = socket.create_connection(("127.0.0.1", server.port))
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing it is a reset
+    one.sendall(f"GET {path} HTTP/1.0\r\n".encode())
+    one.close()
+
+
+def test_who_leaves_early_and_what_cannot_be_read_put_no_traceback_into_the_log(served, capfd):
+    meters, server = served
+
+    def broken():
+        raise KeyError("loyalty:ana-card")
+
+    meters.watch(broken, [])
+    cut(server, "/live")
+    with pytest.raises(RemoteDisconnected):
+        get(server, "/metrics")
+    assert get(server, "/live")[0] == 200
+    for one in threading.enumerate():
+        if "process_request_thread" in one.name:  # connections were taken in order: that of the first is among them
+            one.join(5)
+    [line] = capfd.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert (said["event"], said["level"]) == ("page", "warning")
+    assert said["cause"].startswith("KeyError in test_health.py")
+    assert "ana" not in line
+
+
+def test_who_says_nothing_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("flows.health._SILENT_S", 0.05)
+    server = Server("127.0.0.1:0", Meters(1.0))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as silent:
+        assert silent.recv(1) == b""
+    server.close()
 
 
 def test_an_address_that_is_taken_is_named(served):
