@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from time import sleep
+from typing import TypeVar
 
 from flows import ports
 from flows.carried import Carried, Reach
@@ -36,6 +37,9 @@ _SHARED_S = 0.001
 _CALL_S = 2.0
 """A look-up in the midst of a flow holds it up: short."""
 _AGAIN_S = 0.25
+_ROUND_S = 60.0
+"""What is asked at once may take so long without a heartbeat."""
+Answer = TypeVar("Answer")
 
 
 class NotPrepared(Exception):
@@ -58,28 +62,28 @@ def wanted_topics(settings: Settings, flow: str) -> list[topics.Wanted]:
     return [*found, topics.claims(prefix, rights.WRITTEN)]
 
 
-def awaited(wait: Callable[[float, Callable[[str], None]], None], limit_s: float, pulse: Pulse, log: Log) -> None:
-    """Wait in slices, so that the heart beats and a drain is heard.
+def answered(ask: Callable[[], Answer], limit_s: float, pulse: Pulse, log: Log) -> Answer:
+    """Ask until somebody answers; in between the heart beats and a drain is heard.
 
     Raises:
         BrokerAway, RegistryAway: not within the limit.
-        Drained: somebody asked.
+        Drained: somebody asked for it.
     """
     until, said = monotonic() + limit_s, False
-    while True:
-        pulse.beat()
-        if pulse.stop.is_set():
-            raise Drained
+    while not pulse.stop.is_set():
+        pulse.waits(_ROUND_S)
         try:
-            wait(min(_SLICE_S, limit_s), lambda _text: None)
+            return ask()
         except (BrokerAway, RegistryAway) as away:
             if monotonic() >= until:
                 raise
             if not said:
                 log.warning("waiting", cause=str(away), seconds=limit_s)
                 said = True
-        else:
-            return
+        finally:
+            pulse.waits(0)
+        pulse.stop.wait(_AGAIN_S)
+    raise Drained
 
 
 def kafka(start: Start, settings: Settings) -> Join:
@@ -127,19 +131,21 @@ def _joined(
     settings, flow = deployment.settings, FLOWS[start.flow]
     prefix, limit_s = settings.topics.prefix, settings.kafka.wait.us / 1e6
     admin = Admin(access)
-    awaited(admin.wait, limit_s, pulse, log)
-    awaited(Registry(reached, call_s=_CALL_S, retries=0).wait, limit_s, pulse, log)
+    brief = Registry(reached, call_s=_CALL_S, retries=0)
+
+    def told(ask: Callable[[], Answer]) -> Answer:
+        return answered(ask, limit_s, pulse, log)
+
+    for wait in (admin.wait, brief.wait):  # in slices, between which a drain is heard
+        told(partial(wait, min(_SLICE_S, limit_s), lambda _text: None))
     reads = live_topics(start.flow)
-    planned = topics.plan(admin, wanted_topics(settings, start.flow), access.bootstrap)
-    pulse.beat()
+    planned = told(partial(topics.plan, admin, wanted_topics(settings, start.flow), access.bootstrap))
     if lacking := lacks(planned, str(start.config), insecure=start.insecure):
         raise NotPrepared(lacking)
-    registry = Registry(reached)
-    schema_ids = subjects.ids(registry, sorted(flow.writes), prefix)
-    pulse.beat()
-    schemas = Schemas(Registry(reached, call_s=_CALL_S, retries=0), prefix)
-    schemas.load(reads)
-    pulse.beat()
+    schema_ids = told(partial(subjects.ids, Registry(reached), sorted(flow.writes), prefix))
+    schemas = Schemas(brief, prefix)
+    for topic in reads:  # one by one: what was told stays, however often the rest must be asked for
+        told(partial(schemas.load, [topic]))
     count, own = start.processes, start.process or 0
     shards = ports.shards_of(settings, start.flow)
     lanes = settings.engine.lanes if shards == 1 else shards

@@ -20,6 +20,8 @@ from operators.connectors.clock import monotonic
 
 CALL_S = 10.0
 """How long one call of an admin client may take."""
+ANSWER_S = CALL_S + 5.0
+"""How long its answer is waited for: longer, since the end of the call says why there is none."""
 _ROUND_S, _RETRY_S = 2.0, 0.5
 """Waiting goes in rounds: a refusal is only seen between two."""
 _REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}

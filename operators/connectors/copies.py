@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
-from operators.connectors.access import CALL_S, Admin
+from operators.connectors.access import ANSWER_S, CALL_S, Admin
 from operators.connectors.topics import Plan, Wanted
 
 _COPIES, _INSYNC = "default.replication.factor", "min.insync.replicas"
@@ -61,7 +61,7 @@ def _defaults(client: AdminClient, broker: int) -> tuple[int | None, int | None]
     """What a broker gives a topic that names nothing. To see that takes a right which creating topics does not."""
     resource = ConfigResource(ResourceType.BROKER, str(broker))
     try:
-        found = client.describe_configs([resource], request_timeout=CALL_S)[resource].result(CALL_S)
+        found = client.describe_configs([resource], request_timeout=CALL_S)[resource].result(ANSWER_S)
     except KafkaException:
         return None, None
     copies, insync = (found[name].value if name in found else None for name in (_COPIES, _INSYNC))

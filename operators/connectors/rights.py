@@ -13,7 +13,7 @@ from typing import Any, Literal
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from operators.connectors.access import CALL_S, Access, Admin, BrokerRefused
+from operators.connectors.access import ANSWER_S, CALL_S, Access, Admin, BrokerRefused
 from operators.connectors.clock import monotonic
 
 _AGAIN_S = 0.2
@@ -80,7 +80,7 @@ def _asked(client: AdminClient, names: list[str], lacking: list[Lacking], silent
     answers = client.describe_consumer_groups(names, include_authorized_operations=True, request_timeout=CALL_S)
     for name, answer in answers.items():
         try:
-            ours = allowed(answer.result(CALL_S))
+            ours = allowed(answer.result(ANSWER_S))
         except KafkaException as error:
             code = error.args[0].code()
             if code in _NOT_NOW:

@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
-from operators.connectors.access import CALL_S, Admin
+from operators.connectors.access import ANSWER_S, CALL_S, Admin
 from operators.connectors.cluster import ABSENT
 from operators.connectors.owner import OWNER
 from operators.connectors.rights import COMPARED, Lacking, NoRight, allowed
@@ -233,7 +233,7 @@ def apply(admin: Admin, planned: Plan) -> list[str]:
         answers = client.create_topics(new, operation_timeout=CALL_S, request_timeout=3 * CALL_S)
         for name, answer in answers.items():
             try:
-                answer.result(3 * CALL_S)
+                answer.result(2 * CALL_S + ANSWER_S)
                 made.append(name)
             except KafkaException as error:
                 code = error.args[0].code()
@@ -263,7 +263,7 @@ def _ask(admin: Admin, topics: list[Wanted]) -> tuple[dict[str, Found], list[Lac
         for resource, answer in answers.items():
             name = resource.name
             try:
-                config = {key: entry.value for key, entry in answer.result(CALL_S).items()}
+                config = {key: entry.value for key, entry in answer.result(ANSWER_S).items()}
             except KafkaException as error:
                 code = error.args[0].code()
                 if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
@@ -289,7 +289,7 @@ def _described(client: AdminClient, topics: list[Wanted]) -> tuple[dict[str, Any
     for one in topics:
         ours: frozenset[str] | None = frozenset()
         try:
-            found[one.name] = answers[one.name].result(CALL_S)
+            found[one.name] = answers[one.name].result(ANSWER_S)
             ours = allowed(found[one.name])
         except KafkaException as error:
             code = error.args[0].code()

@@ -1,5 +1,7 @@
 """Settings of broker and registry: what is refused before anything is opened, and what a client is told."""
 
+import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +9,11 @@ import pytest
 
 from flows import ports
 from flows.settings import Settings, WrongUse, load
-from operators.connectors.access import Access, Admin
-from operators.connectors.copies import Copies, scarce
+from operators.connectors.access import Access, Admin, BrokerAway
+from operators.connectors.copies import Copies, copies, scarce
 from operators.connectors.owner import OWNER
-from operators.connectors.rights import Lacking, NoRight
-from operators.connectors.topics import Found, NotMade, Plan, Wanted, apply, claims, compare, copied, wanted
+from operators.connectors.rights import Lacking, NoRight, of_groups
+from operators.connectors.topics import Found, NotMade, Plan, Wanted, apply, claims, compare, copied, plan, wanted
 from schemas.topics import TOPICS
 
 
@@ -201,6 +203,27 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_producers_put_keys_where_java_does() -> None:
     config = Access(bootstrap="127.0.0.1:1").producing()
     assert (config["partitioner"], config["acks"], config["enable.idempotence"]) == ("murmur2_random", "all", True)
+
+
+@pytest.fixture
+def hanging() -> Iterator[Admin]:
+    """Somebody who takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        yield Admin(Access(bootstrap=f"127.0.0.1:{one.getsockname()[1]}"))
+
+
+def test_a_broker_that_hangs_is_told_of_as_one_that_is_away(hanging: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("topics", "rights", "copies"):
+        monkeypatch.setattr(f"operators.connectors.{module}.CALL_S", 0.3)
+    missing = compare(wanted("", 1), {}, "b:1")
+    for ask in (
+        lambda: plan(hanging, wanted("", 1), "b:1"),
+        lambda: apply(hanging, missing),
+        lambda: of_groups(hanging, ["g"]),
+        lambda: copies(hanging, wanted("", 1)),
+    ):
+        with pytest.raises(BrokerAway, match="the broker does not answer"):
+            ask()
 
 
 def as_made(partitions: int = 12) -> dict[str, Found]:
