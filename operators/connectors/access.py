@@ -134,10 +134,6 @@ class Access:
                 raise ValueError(f"profile {other!r}")
         return common | {key: value for key, value in given.items() if value is not None}
 
-    def producing(self) -> dict[str, Any]:
-        """Settings of any producer: Java's partitions, and nothing lost or turned round by a retry."""
-        return self.config() | {"partitioner": "murmur2_random", "acks": "all", "enable.idempotence": True}
-
 
 def _trusted() -> str | None:
     """Authorities of this system, as Python finds them for the registry: a client left to itself knows fewer places."""

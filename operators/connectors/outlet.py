@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from operators.connectors.clock import monotonic
 from operators.connectors.files import published
 from operators.connectors.guard import NOTHING, Guard, Pending, Place
-from operators.connectors.outputs import VERSION, Opened, Outputs, Resumed, Snapshot
+from operators.connectors.outputs import FENCED, VERSION, Opened, Outputs, Resumed, Snapshot
 from operators.connectors.owner import Fenced
 from operators.connectors.senders import TRANSACTION_MS, FencedSender, Outgoing, Sender, Undelivered
 from operators.connectors.tails import SMALLEST_LIMIT
@@ -68,8 +68,8 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
             if topic in outputs.topics and any(outputs.lane_of(part) == lane for part in range(count))
         }
         self._read_back(resumed)
-        self._in_transactions = {outputs.prefix + topic for topic in outputs.fenced}
-        wide = outputs.topics - outputs.fenced
+        self._in_transactions = {outputs.prefix + topic for topic in FENCED}
+        wide = outputs.topics - FENCED
         limits = [opened.found[topic].largest for topic in wide] or [SMALLEST_LIMIT]
         self._wide = Sender(outputs.kafka, acked=self._acked, beat=outputs.beat, limit_s=outputs.wait_s, limits=limits)
 
@@ -95,8 +95,6 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
             self._wide.send(out)
         if fenced and (lost or self._lost(self._commands.commit)):
             self._write_anew(fenced, marks)
-        for batch in values:
-            self._outputs.observe(batch)
 
     def snapshot(self) -> Snapshot:
         """Wait for what is on its way, look whether the outputs are still ours, say where the tails begin."""

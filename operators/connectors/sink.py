@@ -17,7 +17,7 @@ from bytewax.outputs import FixedPartitionedSink
 
 from operators.connectors.files import published
 from operators.connectors.outlet import Lane
-from operators.connectors.outputs import Opened, Outputs, Snapshot
+from operators.connectors.outputs import FENCED, Opened, Outputs, Snapshot
 from operators.connectors.owner import OWNER, Owner, claimed
 from operators.connectors.senders import FencedSender
 from operators.connectors.tails import Output, OutputChanged, Tails
@@ -67,7 +67,7 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
             owner = Owner(patient, outputs.prefix + OWNER, list(named.values()), execution, limit_s=outputs.start_s)
             owner.claim()
         acked: dict[int, Callable[[str, int, int], None]] = {}
-        transactional = outputs.topics & outputs.fenced
+        transactional = outputs.topics & FENCED
         limits = [ours[topic].largest for topic in transactional]
 
         def made(lane: int, wait_s: float = outputs.wait_s) -> FencedSender:

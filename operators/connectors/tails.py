@@ -22,7 +22,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from operators.connectors.access import PASSING
-from operators.connectors.clock import monotonic, wall
+from operators.connectors.clock import monotonic
 
 CALL_S = 10.0
 SLICE_S = 1.0
@@ -89,7 +89,7 @@ class Tails:
     def __init__(
         self, kafka: Mapping[str, Any], *, beat: Callable[[], None] = lambda: None, limit_s: float = 60.0
     ) -> None:
-        self.kafka = {key: value for key, value in kafka.items() if key != "partitioner"}
+        self.kafka = dict(kafka)
         self._admin, self.beat, self._limit = AdminClient(self.kafka), beat, limit_s
 
     def outputs(self, names: Iterable[str]) -> dict[str, Output]:
@@ -172,15 +172,6 @@ class Tails:
     def lows(self, parts: Iterable[Part]) -> dict[Part, int]:
         """First offsets that the broker still has."""
         return self._offsets(parts, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-
-    def since(self, parts: list[Part], horizon_s: float | None) -> dict[Part, int]:
-        """Where to read from without a snapshot: the first record of the last `horizon_s`, else the first of all."""
-        lows = self.lows(parts)
-        if horizon_s is None:
-            return lows
-        asked = OffsetSpec.for_timestamp(wall() // 1000 - int(horizon_s * 1000))
-        times = self._offsets(parts, asked)
-        return {part: times[part] if times[part] >= 0 else lows[part] for part in parts}
 
     def _offsets(self, parts: Iterable[Part], spec: OffsetSpec) -> dict[Part, int]:
         asked = {TopicPartition(*part): spec for part in parts}

@@ -135,14 +135,6 @@ def test_without_any_snapshot_the_whole_topic_is_read(made, broker, prefix):
     once(broker, prefix, 12)
 
 
-def test_records_within_the_horizon_are_read(made, broker, prefix):
-    life = Life(made)
-    life.say(*range(6))
-    life.lane.snapshot()
-    again = Life(outputs(broker, prefix, horizon_s=600.0))
-    assert again.lane.guard.pending == sum(expected(6).values())
-
-
 def test_keys_headers_and_partitions_are_ours(made, broker, prefix):
     life = Life(made)
     life.say(0, 1, 2)

@@ -200,11 +200,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ports.broker(found, tmp_path)
 
 
-def test_producers_put_keys_where_java_does() -> None:
-    config = Access(bootstrap="127.0.0.1:1").producing()
-    assert (config["partitioner"], config["acks"], config["enable.idempotence"]) == ("murmur2_random", "all", True)
-
-
 @pytest.fixture
 def hanging() -> Iterator[Admin]:
     """Somebody who takes connections and never says a word."""

@@ -69,9 +69,6 @@ class Log:
     def ends(self, parts):
         return {part: self.at.get(part, (0, 0))[1] for part in parts}
 
-    def since(self, parts, _horizon_s):
-        return self.lows(parts)
-
     def read(self, bases, _found, *, patience_s):
         assert patience_s
         return self.ends(bases)
