@@ -54,6 +54,7 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
     def __init__(self, outputs: Outputs, opened: Opened, lane: int, resume: Snapshot | None) -> None:
         self._outputs, self._opened, self._lane = outputs, opened, lane
         self._began = monotonic()
+        self._clocks: dict[int, int] = {}
         compacted = frozenset(topic for topic in outputs.topics & VERSIONED if opened.found[topic].compacted)
         self.guard = Guard(compacted, orphan_after=outputs.orphan_after)
         self.written: Counter[str] = Counter()
@@ -78,10 +79,9 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
         fenced: list[Outgoing] = []
         wide: list[Outgoing] = []
         for batch in values:
-            if self._outputs.alone:
-                for item in batch.items:
-                    if isinstance(item, Tick):
-                        self.guard.heard(item.clock)
+            for item in batch.items:
+                if isinstance(item, Tick):
+                    self._heard(item)
             for event in published(batch.items, self._outputs.topics):
                 out = self._fresh(event, batch.stamps)
                 if out is not None:
@@ -95,6 +95,12 @@ class Lane(StatefulSinkPartition[Batch, Snapshot]):
             self._wide.send(out)
         if fenced and (lost or self._lost(self._commands.commit)):
             self._write_anew(fenced, marks)
+
+    def _heard(self, tick: Tick) -> None:
+        """All that deal to this lane must be through: the flow itself, or each of its shards."""
+        self._clocks[0 if self._outputs.alone else tick.lane] = tick.clock
+        if len(self._clocks) == (1 if self._outputs.alone else self._outputs.lanes):
+            self.guard.heard(min(self._clocks.values()))
 
     def snapshot(self) -> Snapshot:
         """Wait for what is on its way, look whether the outputs are still ours, say where the tails begin."""

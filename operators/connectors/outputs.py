@@ -37,7 +37,8 @@ class Outputs:
         prefix: stands before every topic and transactional id.
         lanes: how many lanes there are, for the life of the state; `mine` are those of this process.
         source_lanes: lanes of the source, where each lane here is a process that writes what it read itself: it
-            has the partitions of its lanes. None where `outlets` deals what is written over the lanes.
+            has the partitions of its lanes. None where `outlets` deals what is written over the lanes, of which
+            there are then as many as shards.
         dealt: partitions that the keys of a topic are dealt over, for the life of the state; the topic may have more.
         orphan_after: event time after which an id that was not repeated is given up (µs): the longest stay and
             lateness together.

@@ -7,7 +7,7 @@ where p % lanes is its number. Lanes are the engine's partitions, so they may mo
 right for one shard; with more, `GuardedSink.outlets` deals a batch over them before the output.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,9 @@ from operators.connectors.topics import miscounted
 from schemas.items import Batch, Item, Tally, Tick
 from schemas.keys import key_of, partition_of
 from schemas.parcels import Packed, packed
+from schemas.shards import SHARDS
 
+SECOND_US = 1_000_000
 Keyed = tuple[str, Batch]
 
 
@@ -38,6 +40,7 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
         self._names = [outputs.lane_name(lane) for lane in self._mine]
         self._opened: Opened | None = None
         self._grown: list[str] = []
+        self._told: dict[int, int] = {}
         self.lanes: dict[int, Lane] = {}
 
     def open(self) -> None:
@@ -117,19 +120,32 @@ class GuardedSink(FixedPartitionedSink[Batch, Snapshot]):
     def outlets(self, keyed: Keyed) -> list[tuple[str, Packed]]:
         """Deal a batch of a shard over the lanes of all processes, by the partition of each record.
 
-        What is only counted stays in this process, in the batch of its first lane.
+        What is only counted stays in this process, in the batch of its first lane. How far the shard is every lane is
+        told, once a second: behind what the shard said before, since nothing overtakes on the way to a lane.
         """
         self.open()
         assert self._opened is not None
-        outputs, (_, batch) = self._outputs, keyed
+        outputs, (shard, batch) = self._outputs, keyed
         own = self._mine[0]
-        dealt: dict[int, list[Item]] = {own: [item for item in batch.items if isinstance(item, Tally | Tick)]}
+        dealt: dict[int, list[Item]] = {own: [item for item in batch.items if isinstance(item, Tally)]}
+        for tick in (item for item in batch.items if isinstance(item, Tick)):
+            number = SHARDS.index(shard)
+            lanes: Iterable[int] = [own]
+            if tick.clock >= self._told.get(number, 0) + SECOND_US:
+                self._told[number], lanes = tick.clock, range(outputs.lanes)
+            for lane in lanes:
+                dealt.setdefault(lane, []).append(Tick(tick.number, tick.clock, tick.end, number))
+        speaks = {own}
         for event in published(batch.items, outputs.topics):
             partitions = self._opened.found[event.topic].partitions
             lane = outputs.lane_of(partition_of(key_of(event.topic, event.record), partitions))
             dealt.setdefault(lane, []).append(event)
+            speaks.add(lane)
         names = {lane: outputs.lane_name(lane) for lane in dealt}
-        return [(names[lane], packed(Batch(items, batch.stamps, names[lane]))) for lane, items in dealt.items()]
+        return [
+            (names[lane], packed(Batch(items, batch.stamps if lane in speaks else {}, names[lane])))
+            for lane, items in dealt.items()
+        ]
 
 
 def _told(acked: Mapping[int, Callable[[str, int, int], None]], lane: int, topic: str, part: int, offset: int) -> None:

@@ -17,6 +17,8 @@ from schemas.derived import Transition
 from schemas.items import Batch, Event, Tick
 from schemas.keys import partition_of
 from schemas.letters import letter
+from schemas.parcels import unpacked
+from schemas.shards import SHARDS
 
 POSITION, CONSENT, MOVES, LATE, LETTERS = (
     "sensing.position", "consent.record", "presence.transition", "ops.late", "ops.dead-letter",
@@ -304,6 +306,50 @@ def test_an_id_that_may_still_be_said_again_must_still_be_there(monday):
         starts(left_over(ticked=False, pending_at=MONDAY - 36 * HOUR), low=120)
     with pytest.raises(TailGone):
         starts(left_over(ticked=True, pending_at=MONDAY - 2 * HOUR), low=120)
+
+
+class Shards:
+    """The lanes of a flow over two shards, of which lane 1 has read an id back that nobody says again."""
+
+    def __init__(self, low=100, resume=None):
+        made = Outputs(
+            kafka=NOWHERE, flow="activation", schema_ids={LATE: 7}, sealed=lambda data: data, lanes=2, owner=False,
+            settle_s=0.0,
+        )  # fmt: skip
+        opened = Opened(
+            {LATE: Output("id", 2, 1_000_000, False)}, Log(at={(LATE, 1): (low, 120)}), None, {}, lambda _lane: None, {}
+        )
+        self.sink = GuardedSink(made)
+        self.sink._opened = opened
+        self.lanes = {name: Lane(made, opened, number, resume) for number, name in enumerate(self.sink.list_parts())}
+        self.last = self.lanes["out-01"]
+
+    def tick(self, shard, clock):
+        dealt = self.sink.outlets((SHARDS[shard], Batch([Tick(0, clock)], shard=SHARDS[shard])))
+        for name, part in dealt:
+            self.lanes[name].write_batch([unpacked(part)])
+        return len(dealt)
+
+
+def test_a_lane_that_shards_deal_to_is_through_when_all_of_them_are(monday):
+    here, pending_at = Shards(), MONDAY - 36 * HOUR
+    here.last.guard.found((LATE, 1), "x", Pending(100, pending_at, b""))
+    assert here.tick(0, pending_at + 30 * HOUR) == 2
+    with pytest.raises(TailGone):
+        Shards(low=120, resume=here.last.snapshot())
+    here.tick(1, pending_at + HOUR)
+    snapshot = here.last.snapshot()
+    assert here.last.guard.low((LATE, 1)) == 100, "not a day over for the shard that is behind"
+    assert Shards(low=120, resume=snapshot).last.guard.low((LATE, 1)) == 120
+    here.tick(1, pending_at + 30 * HOUR)
+    here.last.snapshot()
+    assert here.last.guard.low((LATE, 1)) == 120
+
+
+def test_other_lanes_are_told_of_a_clock_once_a_second(monday):
+    here = Shards()
+    assert [here.tick(0, MONDAY + step * 100_000) for step in range(11)] == [2, *[1] * 9, 2]
+    assert here.tick(1, MONDAY + 100_000) == 2
 
 
 def test_a_snapshot_of_the_layout_before_is_read_and_trusted_no_further(monday):
