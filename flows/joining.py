@@ -71,7 +71,7 @@ def answered(ask: Callable[[], Answer], limit_s: float, pulse: Pulse, log: Log) 
     """
     until, said = monotonic() + limit_s, False
     while not pulse.stop.is_set():
-        pulse.waits(_ROUND_S)
+        pulse.beat(silent=_ROUND_S)
         try:
             return ask()
         except (BrokerAway, RegistryAway) as away:
@@ -81,8 +81,8 @@ def answered(ask: Callable[[], Answer], limit_s: float, pulse: Pulse, log: Log) 
                 log.warning("waiting", cause=str(away), seconds=limit_s)
                 said = True
         finally:
-            pulse.waits(0)
-        pulse.stop.wait(_AGAIN_S)
+            pulse.beat()
+        sleep(_AGAIN_S)  # a signal is heard on this thread: in `stop.wait` its handler would wait for us
     raise Drained
 
 
@@ -247,7 +247,7 @@ def resolved(items: list[Item], schemas: Schemas, pulse: Pulse, log: Log) -> boo
                 log.warning("waiting", cause=str(wait))
                 said = True
             pulse.beat()
-            sleep(_AGAIN_S)  # a signal is heard on this thread: in `stop.wait` its handler would wait for us
+            sleep(_AGAIN_S)  # as in `answered`
             if pulse.stop.is_set():
                 return False
         else:

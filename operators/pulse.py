@@ -44,9 +44,9 @@ class Pulse:
         self.epochs = 0
         self.flowing = False
 
-    def beat(self) -> None:
-        """Somebody is at work."""
-        self._beat = self._now()
+    def beat(self, silent: float = 0.0) -> None:
+        """Somebody is at work, and may be silent for so many seconds from now."""
+        self._beat = self._now() + silent
 
     def waits(self) -> None:
         """A wait for something outside goes on: a beat, as long as a drain bears it.

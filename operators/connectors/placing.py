@@ -6,6 +6,7 @@ from operators.connectors.backlog import Part
 from operators.connectors.cluster import OtherLanes, Place, Refused, RowsGone, Say, Seen, Shape
 from operators.connectors.dealing import stays
 from operators.connectors.reading import FORMAT, Counters, Loss, SourceRule, State
+from operators.connectors.topics import miscounted
 from schemas.topics import TOPICS
 
 LAST_RANK = 99
@@ -132,10 +133,7 @@ class Placing:
         """A topic that nobody has read must have as many partitions as are set: what is not meant ends here."""
         for topic, count, dealt in self._grown(seen):
             if topic in fresh:
-                raise Refused(
-                    f"{topic}: partitions must be {dealt}; it is {count}; set partitions = {count} in [topics] if all"
-                    " topics keyed alike have as many; else make it anew"
-                )
+                raise Refused(str(miscounted(topic, dealt, count)))
 
     def _grown(self, seen: Seen) -> list[tuple[str, int, int]]:
         """Topics that have more partitions than their keys are dealt over: topic, partitions, dealt."""
