@@ -26,6 +26,7 @@ from schemas.keys import key_of, partition_of
 from schemas.pseudonym import Tokens, tokens
 from schemas.rows import reader
 from schemas.topics import TOPICS
+from tests.broker.kafka import Kafka
 from tests.broker.test_run import LIMIT_S, done, footfall, prepared, told, until
 
 KEY = b"a key for the broker tests"
@@ -223,6 +224,40 @@ def test_a_state_that_is_lost_is_missed_and_begun_anew_only_when_told(
             # of those who have bought again the other receipt may have come first, since lanes catch up at their own pace
             assert found.keys() >= before[topic]
             assert words == ("--from-scratch",) or found.keys() == before[topic]
+
+
+def test_a_drain_on_a_broker_that_is_away_ends_and_each_process_says_why(
+    kafka: Kafka, shop: Path, broker: str, registry: str, prefix: str
+) -> None:
+    """The claims cannot be read at the close of its last epoch: it waits for a while, and the next start goes on."""
+    if broker != kafka.bootstrap:
+        pytest.skip("a broker is named, which is not ours to kill")
+    config, crowd = str(shop / "footfall.toml"), Crowd(broker, registry, prefix)
+    crowd.feed("known")
+    run = footfall("run", "activation", "--config", config, "--processes", "2")
+    for _ in range(2):
+        until(run, "flowing")
+    crowd.feed("looked")
+    counted(broker, prefix, "identity.assignment", 3 * PEOPLE)
+    kafka.kill()
+    try:
+        run.terminate()
+        _, err = run.communicate(timeout=LIMIT_S)
+    finally:
+        kafka.start()
+    assert run.returncode == 1, err
+    said = [orjson.loads(line) for line in err.splitlines() if line.startswith("{")]  # the engine says more
+    stopped = [line["cause"] for line in said if line["event"] == "stopped"]
+    assert stopped
+    assert all(cause.startswith("Unfinished: the drain could not be finished") for cause in stopped), stopped
+    run = footfall("run", "activation", "--config", config, "--processes", "2")
+    for _ in range(2):
+        until(run, "flowing")
+    crowd.feed("signed in")
+    counted(broker, prefix, "identity.assignment", 4 * PEOPLE)
+    run.terminate()
+    _, err = run.communicate(timeout=LIMIT_S)
+    assert run.returncode == 0, err
 
 
 def test_who_waits_for_one_that_never_comes_ends_with_its_supervisor(
