@@ -9,7 +9,7 @@ from operators.connectors.dealing import process_of
 from operators.connectors.guard import Place, Reach
 from operators.connectors.owner import Owner
 from operators.connectors.senders import FencedSender
-from operators.connectors.tails import OtherOutputs, Output, OutputChanged, TailGone, Tails
+from operators.connectors.tails import OtherOutputs, Output, OutputChanged, TailGone, Tails, TopicsAnew
 from schemas.letters import Sealed
 
 Snapshot = tuple[Any, ...]
@@ -45,7 +45,8 @@ class Outputs:
         settle_s: time after a start before any is: topics may be read again at very different speeds.
         wait_s: how long a broker may be away while this runs.
         start_s: how long a start may wait for it.
-        accept_loss: `topic:partition` whose tail may be read from where it now begins.
+        accept_loss: `topic:partition` whose tail may be read from where it now begins; of a topic that was made anew
+            all of them.
         owner: whether claims are kept in `footfall.owner`.
     """
 
@@ -126,8 +127,12 @@ class Opened:
     def resumed(self, outputs: Outputs, resume: Snapshot | None) -> Resumed:
         """Read a snapshot, which must be of these topics.
 
+        One that was made anew since is begun as without a snapshot, once a person has accepted that. What it holds is
+        read back: a start that is repeated before its first snapshot finds there what it wrote.
+
         Raises:
-            OutputChanged: it speaks of others, or of other lanes.
+            OutputChanged: it is of other lanes, or keys would move.
+            TopicsAnew: topics were made anew, and nobody has accepted that.
         """
         if resume is None:
             return Resumed({}, {})
@@ -138,18 +143,25 @@ class Opened:
                 f" {outputs.lanes}. Both are fixed for the life of the state"
             )
         reach, counts = {}, {}
+        anew: list[str] = []
         for topic, topic_id, partitions, places in topics:
             if topic not in self.found:
                 continue
             if self.found[topic].topic_id != topic_id:
-                raise OtherOutputs(
-                    f"{outputs.prefix}{topic} was made anew since the last snapshot: what is on it can no longer be"
-                    " told. Restore it"
-                )
+                # All of it, whoever writes them: so one command does for every process.
+                anew += [f"{topic}:{part}" for part in range(self.found[topic].partitions)]
+                continue
             self._keeps(outputs, topic, partitions)
             counts[topic] = partitions
             for part, low, *more in places:
                 reach[topic, part] = Reach(low, *more) if more else Reach(low, low, 0)
+        if refused := tuple(place for place in anew if place not in outputs.accept_loss):
+            names = sorted({outputs.prefix + place.rpartition(":")[0] for place in refused})
+            raise TopicsAnew(
+                f"{', '.join(names)}: made anew since the last snapshot. What the flow wrote there before is gone and is"
+                " not written again",
+                refused,
+            )
         return Resumed(reach, counts)
 
     def _keeps(self, outputs: Outputs, topic: str, partitions: int) -> None:

@@ -40,7 +40,7 @@ class OutputChanged(Exception):
 
 
 class OtherOutputs(OutputChanged):
-    """The snapshot speaks of outputs that are no more: of other lanes, or of a topic that was made anew since."""
+    """The snapshot speaks of outputs of another number of lanes, or of another layout."""
 
 
 class OutputsMissing(OutputChanged):
@@ -56,6 +56,10 @@ class TailGone(Exception):
     def __init__(self, about: str, places: tuple[str, ...] = ()) -> None:
         super().__init__(about)
         self.places = places
+
+
+class TopicsAnew(TailGone):
+    """Topics are not those that were written: deleted, and made again. All their partitions are named at once."""
 
 
 class Forbidden(Exception):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -222,6 +223,51 @@ def test_a_copy_of_the_state_that_is_brought_back_says_nothing_twice(tmp_path, b
         found = told(broker, prefix, topic)
         assert found
         assert max(found.values()) == 1
+
+
+def test_an_output_that_was_deleted_goes_on_empty_by_the_command_that_is_printed(tmp_path, broker, registry, prefix):
+    folder = shop(tmp_path / "shop", broker, registry, prefix)
+    config = str(folder / "footfall.toml")
+    prepared(folder)
+    ids = subjects.ids(Registry(RegistryAccess(url=registry)), live_topics("store"), prefix)
+    rows, lost = moved(folder)[:4_500], ("identity.assignment", "ops.alert")
+    words, before = ["run", "store", "--config", config], Counter()
+    for number, awaited in enumerate(("identity.assignment", "presence.transition")):
+        process = footfall(*words)
+        until(process, "flowing")
+        feed(broker, prefix, ids, rows[number * 1_500 : (1 + 2 * number) * 1_500])
+        limit = time.monotonic() + LIMIT_S
+        while not told(broker, prefix, awaited):
+            assert time.monotonic() < limit
+        if number == 1:
+            process.kill()
+            process.wait(LIMIT_S)
+            break
+        process.terminate()
+        _, err = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, err
+        before = told(broker, prefix, "identity.assignment")
+        admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+        for future in admin.delete_topics([prefix + topic for topic in lost]).values():
+            future.result(20)
+        done("topics", "create", "--config", config, "--apply")
+        refused = footfall(*words)
+        cause = until(refused, "stopped")["cause"]
+        assert refused.wait(LIMIT_S) == 1
+        words = shlex.split(cause.partition("To go on all the same: footfall ")[2])
+        lose = [word for topic in lost for part in range(2) for word in ("--accept-loss", f"{topic}:{part}")]
+        assert words[-8:] == lose
+    process = footfall(*words)  # once more: it was killed, it may be before its first snapshot
+    until(process, "flowing")
+    process.terminate()
+    _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, err
+    assert max(told(broker, prefix, "presence.transition").values()) == 1
+    assert not told(broker, prefix, "identity.assignment") & before
+    process = footfall(*words[:4])
+    until(process, "flowing")
+    process.terminate()
+    assert process.wait(LIMIT_S) == 0
 
 
 def test_what_is_missing_is_named_with_the_command(tmp_path, broker, registry, prefix):

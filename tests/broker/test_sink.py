@@ -4,6 +4,7 @@ import contextlib
 import random
 import threading
 import time
+from collections import Counter
 
 import msgspec
 import pytest
@@ -23,7 +24,7 @@ from operators.connectors.outputs import HOUR_US
 from operators.connectors.owner import Fenced
 from operators.connectors.senders import Undelivered
 from operators.connectors.sink import GuardedSink
-from operators.connectors.tails import ForeignWriter, OutputChanged, TailGone
+from operators.connectors.tails import ForeignWriter, OutputChanged, TailGone, TopicsAnew
 from schemas.items import Batch
 from schemas.keys import partition_of
 from schemas.parcels import unpacked
@@ -430,14 +431,43 @@ def test_lanes_that_others_deal_to_refuse_a_topic_that_has_grown(broker, prefix)
         GuardedSink(made).build_part("store.records", "out-00", snapshot)
 
 
-def test_a_topic_made_anew_is_refused(made, broker, prefix):
-    snapshot = Life(made).lane.snapshot()
-    name = f"{prefix}action.command"
-    admin = AdminClient(client(broker))
-    admin.delete_topics([name])[name].result(20)
-    topics(broker, prefix, only=("action.command",), owners=False)
-    with pytest.raises(OutputChanged, match="was made anew"):
+def test_topics_made_anew_are_refused_and_begin_empty_once_that_is_accepted(made, broker, prefix):
+    life = Life(made)
+    life.say(*range(12))
+    snapshot = life.lane.snapshot()
+    life.say(*range(12, 18))
+    life.die()
+    admin, lost = AdminClient(client(broker)), ("action.command", "identity.assignment")
+    for future in admin.delete_topics([prefix + topic for topic in lost]).values():
+        future.result(20)
+    topics(broker, prefix, only=lost[:1], owners=False)
+    topics(broker, prefix, only=lost[1:], owners=False, **{"cleanup.policy": "compact"})
+    places = [f"{topic}:{part}" for topic in lost for part in range(3)]
+    with pytest.raises(TopicsAnew, match=rf"{prefix}action.command, {prefix}identity.assignment: made anew") as told:
         Life(made, snapshot)
+    assert told.value.places == tuple(places)
+    with pytest.raises(TopicsAnew) as told:
+        Life(outputs(broker, prefix, accept_loss=frozenset(places[:5])), snapshot)
+    assert told.value.places == ("identity.assignment:2",)
+    accepted = outputs(broker, prefix, accept_loss=frozenset(places))
+    for _ in range(2):  # killed before its first snapshot, and started again
+        life = Life(accepted, snapshot)
+        life.say(*range(12, 18))
+        life.lane._wide.flush()
+        life.die()
+    life = Life(accepted, snapshot)
+    life.say(*range(12, 18))
+    snapshot = life.lane.snapshot()
+    assert life.lane.guard.pending == 0
+    life.die()
+    Life(made, snapshot).say(*range(18, 20))
+    wanted = Counter(
+        item.record.event_id
+        for number in range(20)
+        for item in batch(number).items
+        if number >= 12 or item.topic not in lost
+    )
+    assert event_ids(broker, prefix) == wanted
 
 
 def test_a_tail_that_is_gone_is_refused_unless_accepted(made, broker, prefix):

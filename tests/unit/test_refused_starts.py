@@ -24,7 +24,7 @@ from flows.supervise import command_of
 from operators.connectors.cluster import OtherLanes, RowsGone, TopicsMissing
 from operators.connectors.owner import OwnerUnreadable
 from operators.connectors.subjects import NotRegistered
-from operators.connectors.tails import OtherOutputs, OutputsMissing, TailGone
+from operators.connectors.tails import OtherOutputs, OutputsMissing, TailGone, TopicsAnew
 from operators.state.home import ChangedShape, ForeignState, Home, NoState
 from operators.state.lock import Lock, StateHeld, StateUnreachable
 from operators.state.recovery import RecoveryFault
@@ -120,6 +120,7 @@ class TestRemedies:
             (NotRegistered("x"), "footfall schemas register --config 'a shop/footfall.toml' --insecure"),
             (RowsGone({"a:1": "x", "b:2": "y"}), f"{AGAIN} --accept-loss a:1 --accept-loss b:2"),
             (TailGone("x", ("a:1", "b:2")), f"{AGAIN} --accept-loss a:1 --accept-loss b:2"),
+            (TopicsAnew("x", ("a:0", "a:1")), f"{AGAIN} --accept-loss a:0 --accept-loss a:1"),
         ],
     )
     def test_a_command_is_whole(self, error, command):
