@@ -1,7 +1,9 @@
 """Feed: the simulated shop onto the topics of a broker, as its sensors, tills and web would say it, by the clock.
 
-`python -m flows.feed --config footfall.toml` is the load of compose.yaml. The shop's own time is moved so that its
-first moment is now; what happened before comes first, at once.
+`python -m flows.feed --config footfall.toml` is the load of compose.yaml. The shop's own time is moved so that a few
+seconds after 17:00 are now. What was known before comes first, at once: customers, consents, what they bought and
+looked at. What sensors heard before is left out: a reading of seconds ago is late in a flow that runs already. From
+then on each row is said when it was heard.
 """
 
 import signal
@@ -17,6 +19,7 @@ import typer
 
 from flows import ports
 from flows.broker import STOPS
+from flows.cast import Row
 from flows.live import LiveShop
 from flows.settings import WrongUse, load
 from operators.connectors import subjects
@@ -24,12 +27,13 @@ from operators.connectors.access import Admin
 from operators.connectors.clock import monotonic, wall
 from operators.connectors.registry import Registry
 from operators.connectors.senders import Outgoing, Sender, Undelivered
+from schemas import ids
 from schemas.codec import encode
 from schemas.keys import key_of, partition_of
 from schemas.pseudonym import BadIdentifier, Tokens, subject_tokens, tokens
 from schemas.rows import BadShape, hints, reader
-from schemas.topics import TOPICS
-from schemas.types import AnyRecord, Avro
+from schemas.topics import REFERENCE, TOPICS
+from schemas.types import AnyRecord, Avro, Record
 
 _SOURCES = {"sensing", "web", "pos", "context", "consent"}
 FED = tuple(
@@ -40,6 +44,8 @@ FED = tuple(
 Contact points are left out: on the wire they are sealed, by whoever holds the key.
 """
 _LOOK_S = 0.05
+_FIRST_S = 15
+"""The first moment, in seconds after 17:00: Ana is about to come to Offers, and is greeted there 50 s later."""
 
 
 def _instants(topic: str) -> tuple[str, ...]:
@@ -56,6 +62,9 @@ def _instants(topic: str) -> tuple[str, ...]:
 class Moved:
     """Rows of a simulation as records, with every instant moved by as much.
 
+    What is of the moment has an id of the moment: a flow that heard this shop before would take it for a repetition.
+    Of what customers did before (`past`) it is one, and keeps its id.
+
     Args:
         by_us: how far.
     """
@@ -65,15 +74,24 @@ class Moved:
         self._read = {topic: reader(TOPICS[topic].record) for topic in TOPICS}
         self._instants = {topic: _instants(topic) for topic in TOPICS}
 
-    def record(self, topic: str, row: dict[str, Any]) -> AnyRecord:
+    def record(self, topic: str, row: dict[str, Any], *, past: bool = False) -> AnyRecord:
         """One row as a record of its topic.
 
         Raises:
             BadShape: it is none; a simulation holds such rows on purpose.
         """
         record: AnyRecord = self._read[topic](row)[0]
-        moved = {name: at + self._by for name in self._instants[topic] if (at := getattr(record, name)) is not None}
+        moved: dict[str, Any] = {
+            name: at + self._by for name in self._instants[topic] if (at := getattr(record, name)) is not None
+        }
+        if isinstance(record, Record) and (topic in REFERENCE or not past):
+            moved["event_id"] = ids.of("fed", record.event_id, self._by)
         return msgspec.structs.replace(record, **moved)
+
+
+def known(shop: LiveShop) -> list[Row]:
+    """What is known at the first moment; of what sensors heard until then nothing."""
+    return [(topic, row) for topic, row in shop.due(0) if not topic.startswith("sensing.")]
 
 
 def _tokened(record: AnyRecord, subject: Tokens) -> AnyRecord:
@@ -100,20 +118,21 @@ def feed(config: Path, *, seed: int, seconds: float | None, insecure: bool, say:
     registry.wait(limit_s, say)
     schema_ids = subjects.ids(registry, FED, prefix)
     sender = Sender(access.config(), acked=lambda *_: None, limit_s=limit_s, limits=[1 << 20])
-    shop, said, began = LiveShop(seed), Counter[str](), monotonic()
-    moved = Moved(wall() - shop.start)
+    shop, said = LiveShop(seed, lead_s=_FIRST_S), Counter[str]()
+    past = known(shop)  # takes seconds: the clock starts afterwards
+    began, moved = monotonic(), Moved(wall() - shop.start)
     pseudonym, version, _ = ports.key_of(settings, base, required=False)
     subject = subject_tokens(tokens(pseudonym, version))
     asked: list[int] = []  # no event: its handler would wait for the wait that it interrupts
     for number in (signal.SIGTERM, signal.SIGINT):  # the first process of a container is not ended by them unheard
         signal.signal(number, lambda told, _frame: asked.append(told))
-    while not asked and (seconds is None or monotonic() - began < seconds):
-        sleep(_LOOK_S)
-        for topic, row in shop.due(monotonic() - began):
+
+    def tell(rows: list[Row], *, past: bool) -> None:
+        for topic, row in rows:
             if topic not in schema_ids:
                 continue
             try:
-                record = moved.record(topic, row)
+                record = moved.record(topic, row, past=past)
             except BadShape:
                 said["spoilt"] += 1
                 continue
@@ -123,6 +142,11 @@ def feed(config: Path, *, seed: int, seconds: float | None, insecure: bool, say:
             sender.send(Outgoing(prefix + topic, partition_of(key, partitions), key.encode(), value, []))
             said[topic] += 1
         sender.heed()
+
+    tell(past, past=True)
+    while not asked and (seconds is None or monotonic() - began < seconds):
+        sleep(_LOOK_S)
+        tell(shop.due(monotonic() - began), past=False)
     sender.close()
     return said
 

@@ -14,8 +14,8 @@ from flows.sensors import SECOND
 class LiveShop:
     """Paces a simulation that never ends.
 
-    `start` is the simulated instant at which the run begins, 40 s into Ana's stay. The first call of `due`
-    returns everything heard before it as well: the history, and the first minute after 17:00.
+    `start` is the simulated instant at which the run begins, `lead_s` after 17:00: unless told otherwise, 40 s into
+    Ana's stay. The first call of `due` returns everything heard before it as well: the history, and life until then.
 
     >>> shop = LiveShop(seed=7)
     >>> backlog, soon = shop.due(0.0), shop.due(0.2)
@@ -23,9 +23,9 @@ class LiveShop:
     True
     """
 
-    def __init__(self, seed: int, speed: float = 1.0, *, example: Path = EXAMPLE) -> None:
+    def __init__(self, seed: int, speed: float = 1.0, *, example: Path = EXAMPLE, lead_s: float = LEAD_S) -> None:
         self._simulation = Simulation(seed, example=example)
-        self.start = self._simulation.start + LEAD_S * SECOND
+        self.start = self._simulation.start + int(lead_s * SECOND)
         self.site_id = self._simulation.shop.site_id
         self.names = self._simulation.names
         self.followed = self._simulation.followed

@@ -18,7 +18,8 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 90.0
+LIMIT_S = 150.0
+"""Longer than the feed takes until somebody has stood in a zone for long enough: about 50 s."""
 SERVICES = YAML(typ="safe").load((ROOT / "compose.yaml").read_text())["services"]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from flows import cast
 from flows.afternoon import EXAMPLE, LEAD_S, Simulation, opening_moment
+from flows.feed import Moved, known
 from flows.history import THRESHOLDS_S, history
 from flows.live import LiveShop
 from flows.purchases import chance
@@ -198,6 +199,27 @@ def test_the_live_shop_hands_out_every_row_once_and_never_early() -> None:
         found += due
     assert found == _rows()[: len(found)]
     assert LiveShop(7, speed=2.0).now(1.0) == shop.now(2.0)
+
+
+def test_the_feed_says_at_once_what_was_known_and_nothing_that_was_sensed() -> None:
+    shop = LiveShop(7, lead_s=15)
+    past = known(shop)
+    assert {"crm.customer", "consent.record", "identity.link", "web.event", "pos.receipt"} <= {one for one, _ in past}
+    assert not [topic for topic, _ in past if topic.startswith("sensing.")]
+    soon = shop.due(1.0)
+    assert "sensing.position" in {topic for topic, _ in soon}
+    assert min(row["event_time"] for _, row in soon) > shop.start - SECOND
+
+
+def test_a_shop_that_is_fed_twice_repeats_its_past_and_not_its_present() -> None:
+    once, again = Moved(1_000), Moved(2_000)
+    rows = {topic: row for topic, row in known(LiveShop(7, lead_s=15)) if topic in {"web.event", "context.fact"}}
+    named = [
+        {(topic, past): made.record(topic, row, past=past) for topic, row in rows.items() for past in (True, False)}
+        for made in (once, again)
+    ]
+    same = {place for place, record in named[0].items() if record.event_id == named[1][place].event_id}
+    assert same == {("web.event", True)}
 
 
 def test_a_written_directory_is_the_same_twice_and_holds_the_example(tmp_path: Path) -> None:
