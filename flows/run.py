@@ -172,12 +172,15 @@ def _flowing(start: Start, deployment: Deployment, home: Home | Tenancy, meters:
         meters.started(*json.loads(os.environ[BEGUN]))
     try:
         joined = join(deployment, pulse, log)
+        if home.first:
+            _begins(start, home, joined)
     except Drained:
         home.ends()
         log.info("drained", epochs=0)
         return 0
-    if home.first:
-        _begins(start, home, joined)
+    except Exception:
+        home.ends()  # refused before anything was done: the next start comes after no crash
+        raise
     seen: list[EpochStore] = []
     meters.watch(lambda: sum(store.dirty for store in seen), [*joined.looked_up, _scraped(joined, home)])
 

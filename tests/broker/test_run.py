@@ -281,6 +281,8 @@ def test_what_is_missing_is_named_with_the_command(tmp_path, broker, registry, p
     _, err = footfall("run", "store", "--config", str(folder / "footfall.toml")).communicate(timeout=LIMIT_S)
     assert "not registered" in err
     assert f"footfall schemas register --config {folder / 'footfall.toml'}" in err
+    starts = json.loads((folder / "state" / "starts.json").read_text())["starts"]
+    assert starts == {"first": 1, "drained": 1}, "a start that was refused is no crash"
 
 
 def test_a_broker_away_is_waited_for_and_then_named(tmp_path, registry, prefix):
