@@ -139,7 +139,7 @@ def _overview(found: list[dict[str, Any]]) -> Iterator[str]:
         done = next(
             f"{one[name]:,} {told}"
             for name, told in (
-                ("zombies", "zombies"), ("broker_kills", "broker kills"), ("drains", "drains"), ("kills", "kills"),
+                ("zombies", "zombies"), ("broker_kills", "broker kills"), ("drains", "drains"), ("answered", "errors"), ("kills", "kills"),
             )
             if name in one
         )  # fmt: skip
@@ -175,6 +175,11 @@ def _said(one: dict[str, Any]) -> Iterator[str]:
         yield f"killed right after a resume: {one['right_after_a_resume']:.0f} times"
     if "written_at_last" in one:
         yield f"of what an undisturbed run writes stood at the last of them: {one['written_at_last']:.0%}"
+    if "errors" in one:
+        yield "errors answered: " + ", ".join(f"{name} {count:,}" for name, count in sorted(one["errors"].items()))
+        yield "starts that ended: " + (
+            "; ".join(f"{count} by {told}" for told, count in one["stops"].items()) or "none"
+        )
     if one.get("within_2_s_of_a_resume"):
         yield f"killed within 2 s of a resume: {one['within_2_s_of_a_resume']} times"
     if "durable_at_last_kill" in one:
