@@ -84,7 +84,7 @@ class Pump:
         self._question: int | None = None  # asked when the broker went away, and not answered yet
         self._calm: float | None = None  # when a broker that is back may be asked what it has
         self._absent: float | None = None  # since when each look has missed a topic
-        self._hindered: tuple[float, float, str] | None = None  # since when, when last, and by what
+        self._hindered: dict[Place | None, tuple[float, float, str]] = {}  # since when, when last, and by what
 
     # -- the lanes' side
 
@@ -287,6 +287,8 @@ class Pump:
                 self._refused(message)
                 continue
             part = self._parts[message.topic(), message.partition()]  # type: ignore[index]
+            if self._hindered:
+                self._hindered.pop((part.name, part.partition), None)
             self._stirred[part] = None
             kind, at_ms = message.timestamp()
             part.heard(min(at_ms, now_ms) if kind else now_ms, message.offset(), message, len(message))  # type: ignore[arg-type]
@@ -302,6 +304,7 @@ class Pump:
         part = self._parts.get((message.topic(), message.partition()))  # type: ignore[arg-type]
         if code == KafkaError._PARTITION_EOF and part is not None:
             part.ended(message.offset())  # type: ignore[arg-type]
+            self._hindered.pop((part.name, part.partition), None)
         elif code == KafkaError._AUTO_OFFSET_RESET and part is not None:
             place = (part.name, part.partition)
             self._placing.same([part], self._cluster.shapes([part.name])[0])  # the reset may be heard of first
@@ -312,7 +315,9 @@ class Pump:
                 part.next = part.read
             self._consumer.incremental_unassign([TopicPartition(*place)])
             self._consumer.incremental_assign([TopicPartition(*place, part.read)])
-        elif code in AWAY or code in ABSENT or code in PASSING or refuses(error) or error.retriable():
+        elif code in PASSING and part is not None:
+            self._hinders((part.name, part.partition), error)
+        elif code in AWAY or code in ABSENT or refuses(error) or error.retriable():
             self._erred(error)
         elif code == KafkaError.GROUP_AUTHORIZATION_FAILED:
             raise Refused(f"group {group_of(self._rule.flow)}: {error.str()}; grant READ on it")
@@ -321,10 +326,10 @@ class Pump:
             raise Refused(f"{message.topic()}:{message.partition()}: {error.str()}{grant}")
 
     def _erred(self, error: KafkaError) -> None:
-        """An error of no message: the broker is away or busy, or knows a topic no more, or does not trust us."""
-        code, now = error.code(), monotonic()
-        if refuses(error) or code in PASSING:
-            self._hindered = (self._hindered[0] if self._hindered else now, now, error.str())
+        """An error of no message: the broker is away, or knows a topic no more, or does not trust us."""
+        code = error.code()
+        if refuses(error):
+            self._hinders(None, error)
         if code in AWAY:
             if code == KafkaError._ALL_BROKERS_DOWN:
                 if not self.counters.away:
@@ -334,13 +339,19 @@ class Pump:
         elif code in ABSENT:
             self._watch.ask()  # it is missing when a look says so: this is said once, and taken back by nobody
 
+    def _hinders(self, place: Place | None, error: KafkaError) -> None:
+        """An error that may pass: of one partition, until a row or the end of it is heard, or of all."""
+        now = monotonic()
+        since, _, _ = self._hindered.get(place, (now, now, ""))
+        self._hindered[place] = since, now, error.str()
+
     def _bear(self) -> None:
         """Stop when a broker that does not let us read has not thought better of it."""
         now = monotonic()
-        if self._hindered is not None and now - self._hindered[1] > OVER_S:
-            self._hindered = None
-        if self._hindered is not None and now - self._hindered[0] > self._rule.bound_s:
-            raise self._borne(self._hindered[2])
+        self._hindered = {place: told for place, told in self._hindered.items() if now - told[1] <= OVER_S}
+        for since, _, text in self._hindered.values():
+            if now - since > self._rule.bound_s:
+                raise self._borne(text)
 
     def _borne(self, text: str) -> Refused:
         return Refused(f"the broker has not let us read for {self._rule.bound_s:.0f} s: {text}")

@@ -135,7 +135,7 @@ class Admin(AdminClient):
     def create_topics(self, new: list[NewTopic], **_: Any) -> dict[str, Future[None]]:  # type: ignore[override]
         """Make topics."""
         for one in new:
-            self._control.make(one.topic, one.num_partitions, dict(one.config))
+            self._control.make(one.topic, one.num_partitions, dict(one.config or {}))
         return {one.topic: _done(None) for one in new}
 
     def describe_topics(self, topics: TopicCollection, **_: Any) -> dict[str, Future[Any]]:  # type: ignore[override]
