@@ -112,6 +112,7 @@ def run(start: Start, reach: Reach) -> int:
     log = journal(flow=start.flow, process=start.process, execution=execution().hex())
     settings, deployment, join = prepared(start, reach, lambda text: log.warning("deployment", about=text))
     meters = Meters(settings.engine.epoch.us / 1e6)
+    meters.pulse.shared = PEERS in os.environ
     _drains(meters.pulse, log)
     _on_leash(meters.pulse)
     with ExitStack() as held:

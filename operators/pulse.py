@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 DRAIN_S = 20.0
 """How long a drain waits for what is outside."""
+CLOSE_S = 930.0
+"""How long the close of an epoch may take where others share it: as long as an output may wait for the broker."""
 EPOCHS_ALIVE = 6
 """Epochs without a heartbeat after which a flow counts as stuck."""
 
@@ -41,6 +43,8 @@ class Pulse:
         self.failed: BaseException | None = None
         """What failed first in a call of the engine: what fails in threads of its own it does not hand on."""
         self._overdue: float | None = None
+        self.shared = False
+        """Whether other processes have a part in each epoch: while one of them waits, the engine calls nobody here."""
         self.epochs = 0
         self.flowing = False
 
@@ -107,4 +111,6 @@ class Pulse:
     @property
     def alive(self) -> bool:
         """The heartbeat is young; who waits for something outside beats meanwhile. Never asks anything outside."""
-        return self._now() - self._beat < EPOCHS_ALIVE * self._epoch_s
+        now, closing = self._now(), self._closing
+        others = self.shared and closing is not None and now - closing < CLOSE_S
+        return others or now - self._beat < EPOCHS_ALIVE * self._epoch_s

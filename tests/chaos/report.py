@@ -14,7 +14,7 @@ PAGE = ROOT / "RELIABILITY.md"
 MUTANTS = (
     ("stock sink in place of ours", "tests/chaos/mutated.py", "", "`make chaos R=R22`: the kill loop on a broker"),
     ("naive read-back: the snapshot is the end of the topic", "tests/broker/test_sink.py",
-     "test_a_snapshot_of_the_end_would_double", "`make chaos R=R22`: double crashes of `activation` on a broker"),
+     "test_a_snapshot_of_the_end_would_double", "`make chaos R=R22`: double crashes of `activation` on a broker and a mock cluster"),
     ("end of a topic by a count of messages", "tests/broker/test_sink.py",
      "test_a_count_of_messages_in_place_of_the_end_never_ends", ""),
     ("swallowed delivery error", "tests/broker/test_sink.py", "test_a_swallowed_delivery_error_would_lose", ""),
@@ -102,8 +102,8 @@ LIMITS = """
   zombie here met the successor's claim first; that the broker alone shuts one out is shown in `tests/broker/test_sink.py`.
 * In R4 of `store` the day is on the broker before. What sensors say while it is away, and how late that comes, is not compared. That
   decisions take no longer than before, soon after it is back, is shown by `make bench B=outage`.
-* R4 and R16 of `activation` in the long form (20 kills and ten minutes, 50 drains), and R1 and R2 of it in the long form on files.
-* R2 of `activation` on a broker has half the people of the fault table's size, and all of its crashes.
+* R2, R4 and R16 of `activation` on a broker have half the people of their size, and all of their crashes, outages and drains. R1 on the
+  mock cluster has fewer people than on files and on a broker, and all of its kills. On files there is one process.
 * Where it says "ended at commit", others worked on the same files while it ran, and each process started from what lay
   there at that moment: earlier ones from earlier commits. A + behind a commit says that files differed from it.
 * Results of commits before `fedc195` are of one lane; later ones are of two.

@@ -32,6 +32,21 @@ def test_silence_that_was_announced_is_no_death(pulse: Pulse, clock: Clock) -> N
     assert not pulse.alive
 
 
+def test_while_an_epoch_is_closed_with_others_silence_may_be_theirs(pulse: Pulse, clock: Clock) -> None:
+    """One of them waits in an output; the engine of the others turns, and calls nobody."""
+    pulse.closes()
+    clock.now += 600.0
+    assert not pulse.alive
+    pulse.shared = True
+    assert pulse.alive
+    clock.now += 340.0
+    assert not pulse.alive, "whoever waits for a broker has given up by now"
+    pulse.durable()
+    pulse.beat()
+    clock.now += EPOCHS_ALIVE + 1.0
+    assert not pulse.alive
+
+
 def test_a_wait_has_no_end_of_its_own_but_a_drain_gives_it_one(pulse: Pulse, clock: Clock) -> None:
     for _ in range(10):
         clock.now += 100.0
