@@ -32,6 +32,7 @@ check: $(STAMP)  ## style, types, who imports whom, schemas, lock
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/footfall schemas check
+	$(BIN)/python -m tests.chaos.report --check
 	@if grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock requirements.image.lock tests/deploy/tools/requirements.lock; then echo "a lock must name no index host"; exit 1; fi
 
 helm-check: $(STAMP)  ## render, lint and check the chart; check the image and the compose file (the first time minutes long)
