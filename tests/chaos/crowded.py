@@ -32,7 +32,7 @@ from tests.chaos.tables import LEFT_OUT, differences, remembered
 
 FLOW = "activation"
 PARTITIONS = LANES = SHARDS = 8
-MOCK_PARTITIONS = 64
+MOCK_PARTITIONS = 16
 """The mock cluster keeps 5 MiB of a partition."""
 EPOCH = "250ms"
 LONG, SHORT = "2s", "100ms"
