@@ -22,6 +22,7 @@ from flows.broker import STOPS
 from flows.cast import Row
 from flows.live import LiveShop
 from flows.settings import WrongUse, load
+from flows.start import Start
 from operators.connectors import subjects
 from operators.connectors.access import Admin
 from operators.connectors.clock import monotonic, wall
@@ -170,7 +171,8 @@ def _command(
     except (*STOPS, subjects.NotRegistered, Undelivered) as stopped:
         say(str(stopped))
         if isinstance(stopped, subjects.NotRegistered):
-            say(f"to register them: footfall schemas register --config {config}")
+            start = Start(flow="store", config=config, insecure=insecure)
+            say(f"to register them: {start.beside('schemas', 'register')}")
         raise typer.Exit(1) from stopped
     for topic, count in sorted(said.items()):
         say(f"{topic}: {count:,}")
