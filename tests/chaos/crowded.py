@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from math import ceil
 from random import Random
 from typing import Any
 
@@ -32,8 +33,8 @@ from tests.chaos.tables import LEFT_OUT, differences, remembered
 
 FLOW = "activation"
 PARTITIONS = LANES = SHARDS = 8
-MOCK_PARTITIONS = 16
-"""The mock cluster keeps 5 MiB of a partition."""
+MOCK_PARTITIONS, MOCK_PEOPLE = 16, 320
+"""At least so many, and at most so many people in each: the mock cluster keeps 5 MiB of a partition."""
 EPOCH = "250ms"
 LONG, SHORT = "2s", "100ms"
 """Epochs of a start and of the one after it, in pairs: much is said and not durable, and said again over many epochs."""
@@ -107,7 +108,10 @@ class Run:
     @property
     def partitions(self) -> int:
         """Of each topic."""
-        return MOCK_PARTITIONS if self.bench.changes else PARTITIONS
+        if not self.bench.changes:
+            return PARTITIONS
+        people = self.said.people if isinstance(self.said, Crowd) else 0
+        return max(MOCK_PARTITIONS, ceil(people / MOCK_PEOPLE))
 
     @property
     def versions(self) -> dict[str, str]:

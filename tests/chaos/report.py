@@ -87,7 +87,7 @@ LIMITS = """
 * What a mock cluster (*mock*: the one in the client's library) cannot show: fencing, as it shuts nobody out; `read_committed`,
   as it shows aborted records to everybody, our read-back among them; and latency. It has no controller, so that ids and
   settings of topics, and their making, are answered beside it (`tests/broker/mock.py`); records, offsets, transactions and
-  `ListOffsets` are its own. It keeps 5 MiB of a partition: topics have 16 of them there.
+  `ListOffsets` are its own. It keeps 5 MiB of a partition: topics have 16 or more of them there.
 * The state of `store` and `presence` on a broker is not compared key by key: that is done for `activation`, and for `store`
   on files. Of `activation` these tables are left out, since they hold clocks or numbers of rows: {left}.
 * In R2 of `activation` on a broker the epochs of two lives differ, 2 s and 100 ms, so that what the first said and did not make durable
