@@ -30,8 +30,8 @@ def _looks(settings: Settings, named: str | None, config: Path, *, insecure: boo
     yield "settings", lambda: _settings(start)
     yield "shop", lambda: _shop(start)
     yield "disk", lambda: _disk(path)
-    yield from doctor_home.looks(settings, path, flow, config, insecure=insecure)
-    yield from doctor_reach.looks(settings, base, flow, config, insecure=insecure)
+    yield from doctor_home.looks(settings, start)
+    yield from doctor_reach.looks(settings, start)
 
 
 def _key(settings: Settings, base: Path) -> str:

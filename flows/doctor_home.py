@@ -88,11 +88,12 @@ def started(part: Part, flow: str, config: Path, *, insecure: bool) -> Start:
     return Start(flow=flow, config=config, processes=part.processes, process=part.process, insecure=insecure)
 
 
-def looks(settings: Settings, path: Path, flow: str, config: Path, *, insecure: bool) -> Iterator[Look]:
+def looks(settings: Settings, start: Start) -> Iterator[Look]:
     """Everything about the directory and its processes."""
+    path, flow = start.base / settings.state.dir, start.flow
     shards = ports.shards_of(settings, flow)
     for part in parts(path):
-        again = started(part, flow, config, insecure=insecure).again("--from-scratch")
+        again = started(part, flow, start.config, insecure=start.insecure).again("--from-scratch")
         restart = f"begin anew, which keeps the old directory aside: {again}"
         yield f"owner{part.name}", lambda part=part, restart=restart: _owner(part, flow, shards, restart)  # type: ignore[misc]
         homes = [part.path] if part.process is not None else _of_processes(part.path) or [part.path]

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 from flows import doctor_home, ports
 from flows.findings import Look, Told, sick, unseen
 from flows.joining import lacks, wanted_topics
-from flows.remedies import topics_made
 from flows.replay import FLOWS
 from flows.settings import Settings
-from flows.start import Start
+from flows.start import TOPICS_MADE, Start
 from operators.connectors import copies, rights, subjects, topics
 from operators.connectors.access import Admin
 from operators.connectors.outputs import FENCED, Outputs, writers
@@ -25,12 +23,12 @@ _SKEW_S = 2.0
 _CALL_S = 5.0
 
 
-def looks(settings: Settings, base: Path, flow: str, config: Path, *, insecure: bool) -> Iterator[Look]:
+def looks(settings: Settings, start: Start) -> Iterator[Look]:
     """Everything outside."""
 
     @cache
     def admin() -> Admin:
-        made = Admin(ports.broker(settings, base, insecure=insecure))
+        made = Admin(ports.broker(settings, start.base, insecure=start.insecure))
         made.wait(_CALL_S, lambda _text: None)
         return made
 
@@ -47,21 +45,21 @@ def looks(settings: Settings, base: Path, flow: str, config: Path, *, insecure: 
         return admin()
 
     down: list[str] = []
-    first = doctor_home.first(base / settings.state.dir)
     yield "broker", broker
-    yield "topics", lambda: _topics(up(), settings, flow, config, first=first, insecure=insecure)
-    yield "earlier life", lambda: _earlier(up(), settings, base, flow, config, insecure=insecure)
-    yield "rights", lambda: _rights(up(), settings, flow)
-    yield "registry", lambda: _registry(settings, Start(flow=flow, config=config, insecure=insecure))
-    yield "clock", lambda: _clock(settings, base, insecure=insecure)
+    yield "topics", lambda: _topics(up(), settings, start)
+    yield "earlier life", lambda: _earlier(up(), settings, start)
+    yield "rights", lambda: _rights(up(), settings, start.flow)
+    yield "registry", lambda: _registry(settings, start)
+    yield "clock", lambda: _clock(settings, start)
 
 
-def _topics(admin: Admin, settings: Settings, flow: str, config: Path, *, first: bool, insecure: bool) -> str:
-    wanted = wanted_topics(settings, flow)
-    outputs = {settings.topics.prefix + topic for topic in FLOWS[flow].writes}
+def _topics(admin: Admin, settings: Settings, start: Start) -> str:
+    wanted = wanted_topics(settings, start.flow)
+    outputs = {settings.topics.prefix + topic for topic in FLOWS[start.flow].writes}
     planned = topics.plan(admin, wanted, admin.access.bootstrap, outputs)
-    if lacking := lacks(planned, str(config), first=first, insecure=insecure):
-        raise sick(lacking, f"{topics_made(config, insecure=insecure)}; what differs is yours to decide")
+    first = doctor_home.first(start.base / settings.state.dir)
+    if lacking := lacks(planned, start, first=first):
+        raise sick(lacking, f"{start.beside(*TOPICS_MADE)}; what differs is yours to decide")
     told = f"{len(planned.there)} topics as they should be, and ours to read and write"
     if untold := sorted(name for name, found in planned.found.items() if not found.told):
         told += f"; not looked at: rights on {', '.join(untold)}, of which the broker says nothing"
@@ -84,9 +82,9 @@ def _rights(admin: Admin, settings: Settings, flow: str) -> str:
     return "; ".join([*told, *([f"not looked at: {', '.join(not_told)}"] if not_told else [])])
 
 
-def _earlier(admin: Admin, settings: Settings, base: Path, flow: str, config: Path, *, insecure: bool) -> str:
+def _earlier(admin: Admin, settings: Settings, start: Start) -> str:
     """Whether the broker knows of a life of this flow that its state does not."""
-    path = base / settings.state.dir
+    path, flow = start.base / settings.state.dir, start.flow
     if not doctor_home.empty(path):
         return f"what is in {path} has come as far as its outputs"
     outputs = Outputs(
@@ -97,8 +95,7 @@ def _earlier(admin: Admin, settings: Settings, base: Path, flow: str, config: Pa
     except OwnerUnreadable as why:
         raise unseen(str(why)) from why
     if former:
-        again = Start(flow=flow, config=config, insecure=insecure).again("--from-scratch")
-        raise sick(str(StateLost(flow, path, former)), f"or begin anew all the same: {again}")
+        raise sick(str(StateLost(flow, path, former)), f"or begin anew all the same: {start.again('--from-scratch')}")
     return f"{flow} has never run on these topics"
 
 
@@ -113,9 +110,10 @@ def _registry(settings: Settings, start: Start) -> str:
     return f"{reached.url} answers, {len(ids)} schemas of ours are registered"
 
 
-def _clock(settings: Settings, base: Path, *, insecure: bool) -> str:
+def _clock(settings: Settings, start: Start) -> str:
+    reached = ports.registry(settings, start.base, insecure=start.insecure)
     try:
-        found = Registry(ports.registry(settings, base, insecure=insecure), call_s=_CALL_S, retries=0).apart()
+        found = Registry(reached, call_s=_CALL_S, retries=0).apart()
     except (RegistryAway, RegistryRefused) as why:
         raise unseen(f"it is compared with that of the registry: {why}") from why
     if found is None:

@@ -10,11 +10,10 @@ from flows import ports
 from flows.carried import Carried, Reach
 from flows.causes import Log
 from flows.deployment import Deployment
-from flows.remedies import topics_made
 from flows.replay import FLOWS
 from flows.run import Drained, Join, Joined
 from flows.settings import Settings, WrongUse
-from flows.start import Start
+from flows.start import TOPICS_MADE, Start
 from operators.connectors import rights, subjects, topics
 from operators.connectors.access import Access, Admin, BrokerAway
 from operators.connectors.clock import monotonic
@@ -140,7 +139,7 @@ def _joined(
         told(partial(wait, min(_SLICE_S, limit_s), lambda _text: None))
     reads = live_topics(start.flow)
     planned = told(partial(topics.plan, admin, wanted_topics(settings, start.flow), access.bootstrap))
-    if lacking := lacks(planned, str(start.config), insecure=start.insecure):
+    if lacking := lacks(planned, start):
         raise NotPrepared(lacking)
     schema_ids = told(partial(subjects.ids, Registry(reached), sorted(flow.writes), prefix))
     schemas = Schemas(brief, prefix)
@@ -207,7 +206,7 @@ def _joined(
     )
 
 
-def lacks(planned: topics.Plan, config: str, *, first: bool = False, insecure: bool = False) -> str:
+def lacks(planned: topics.Plan, start: Start, *, first: bool = False) -> str:
     """What stands between a flow and its topics, in words; empty when nothing does.
 
     Of a topic that has grown source and sink judge, who know their state; a `first` start has none.
@@ -215,7 +214,7 @@ def lacks(planned: topics.Plan, config: str, *, first: bool = False, insecure: b
     told = [str(one) for one in planned.differs if first or not one.grown]
     if planned.missing:
         names = ", ".join(one.name for one in planned.missing)
-        told.append(f"missing topics: {names}; run  {topics_made(config, insecure=insecure)}")
+        told.append(f"missing topics: {names}; run  {start.beside(*TOPICS_MADE)}")
     return "; ".join(told)
 
 

@@ -3,12 +3,10 @@
 Connectors and state say what is wrong; how this run was asked for is known only here.
 """
 
-import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 from flows.causes import cause, told
-from flows.start import Start
+from flows.start import TOPICS_MADE, Start
 from operators.connectors.cluster import OtherLanes, RowsGone, TopicsMissing
 from operators.connectors.owner import OwnerUnreadable
 from operators.connectors.subjects import NotRegistered
@@ -50,17 +48,11 @@ def _commands(first: BaseException, start: Start) -> Iterator[str]:
     elif changed(first):
         yield f"To begin anew all the same, {_FORGETS}: {start.again('--from-scratch')}"
     elif isinstance(first, (TopicsMissing, OutputsMissing)):
-        yield f"To make them: {topics_made(start.config, insecure=start.insecure)}"
+        yield f"To make them: {start.beside(*TOPICS_MADE)}"
     elif isinstance(first, OwnerUnreadable):
-        yield f"If the topic is missing, to make it: {topics_made(start.config, insecure=start.insecure)}"
+        yield f"If the topic is missing, to make it: {start.beside(*TOPICS_MADE)}"
     elif isinstance(first, NotRegistered):
         yield f"To register them: {start.beside('schemas', 'register')}"
     elif isinstance(first, (RowsGone, TailGone)) and first.places:
         losses = [word for place in first.places for word in ("--accept-loss", place)]
         yield f"To go on all the same: {start.again(*losses)}"
-
-
-def topics_made(config: Path | str, *, insecure: bool) -> str:
-    """The command that makes missing topics."""
-    words = ["footfall", "topics", "create", "--config", str(config), "--apply"]
-    return shlex.join([*words, *(["--insecure"] if insecure else [])])

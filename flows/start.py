@@ -16,6 +16,8 @@ ANEW = "FOOTFALL_ANEW"
 """Set by a supervisor that was told to begin from scratch: its processes find no state, and that is as it should be."""
 BEGUN = "FOOTFALL_BEGUN"
 """What the supervisor of such processes found at their start, as JSON: starts by cause, and commits walked back."""
+TOPICS_MADE = ("topics", "create", "--apply")
+"""Makes missing topics, as words of `Start.beside`."""
 _LAST_PORT = 65_535
 
 

@@ -276,7 +276,7 @@ def test_what_is_missing_is_named_with_the_command(tmp_path, broker, registry, p
     _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
     assert f"{prefix}sensing.position" in err
-    assert f"footfall topics create --config {folder / 'footfall.toml'} --apply" in err
+    assert f"footfall topics create --apply --config {folder / 'footfall.toml'}" in err
     done("topics", "create", "--config", str(folder / "footfall.toml"), "--apply")
     _, err = footfall("run", "store", "--config", str(folder / "footfall.toml")).communicate(timeout=LIMIT_S)
     assert "not registered" in err

@@ -114,9 +114,9 @@ class TestRemedies:
     @pytest.mark.parametrize(
         ("error", "command"),
         [
-            (TopicsMissing("x"), "footfall topics create --config 'a shop/footfall.toml' --apply --insecure"),
-            (OutputsMissing("x"), "footfall topics create --config 'a shop/footfall.toml' --apply --insecure"),
-            (OwnerUnreadable("x"), "footfall topics create --config 'a shop/footfall.toml' --apply --insecure"),
+            (TopicsMissing("x"), "footfall topics create --apply --config 'a shop/footfall.toml' --insecure"),
+            (OutputsMissing("x"), "footfall topics create --apply --config 'a shop/footfall.toml' --insecure"),
+            (OwnerUnreadable("x"), "footfall topics create --apply --config 'a shop/footfall.toml' --insecure"),
             (NotRegistered("x"), "footfall schemas register --config 'a shop/footfall.toml' --insecure"),
             (RowsGone({"a:1": "x", "b:2": "y"}), f"{AGAIN} --accept-loss a:1 --accept-loss b:2"),
             (TailGone("x", ("a:1", "b:2")), f"{AGAIN} --accept-loss a:1 --accept-loss b:2"),

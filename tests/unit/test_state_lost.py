@@ -21,25 +21,9 @@ from operators.state.mark import formatted, mark_of
 from operators.state.recovery import RecoveryFault
 from operators.state.rocks import RocksStore
 from operators.state.store import TOGETHER
+from tests.unit.starting import OUTSIDE, ROOT, SETTINGS, settled
 
-ROOT = Path(__file__).resolve().parents[2]
 CHAINS = {"f.a": (0, ("0",))}
-OUTSIDE = """
-[kafka]
-bootstrap = "127.0.0.1:1"
-wait = "1s"
-[registry]
-url = "http://127.0.0.1:1"
-"""
-SETTINGS = f"""
-[pseudonym]
-key_file = ".key"
-{OUTSIDE}
-[state]
-backend = "rocksdb"
-[metrics]
-listen = "127.0.0.1:0"
-"""
 
 
 def start(path, *, joins=False, processes=1):
@@ -76,11 +60,7 @@ def joined(tmp_path):
 @pytest.fixture
 def shop(tmp_path):
     """A shop whose broker is away."""
-    folder = shutil.copytree(EXAMPLE, tmp_path / "shop")
-    (folder / ".key").write_text("a key for a start")
-    (folder / ".key").chmod(0o400)
-    (folder / "footfall.toml").write_text(SETTINGS)
-    return folder
+    return settled(shutil.copytree(EXAMPLE, tmp_path / "shop"))
 
 
 def loses(path):

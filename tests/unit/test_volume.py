@@ -22,27 +22,14 @@ from operators.state.recovery import RecoveryFault, clean, create, examine
 from operators.state.rocks import RocksStore
 from operators.state.store import StateDamaged
 from operators.state.volume import VolumeFault
+from tests.unit.starting import OUTSIDE, ROOT, SETTINGS, settled
 
-ROOT = Path(__file__).resolve().parents[2]
 CHAINS = {"f.a": (0, ("0",))}
 START = Start(flow="store", config=Path("footfall.toml"))
 TOLD = r"cannot be read or written: .*\. The volume at /.* has .* MiB free: make space"
 ROWS = 300
 """Snapshots of more bytes together than the index of a log takes, so there is room for that and not for their end."""
-OUTSIDE = """
-[kafka]
-bootstrap = "127.0.0.1:1"
-[registry]
-url = "http://127.0.0.1:1"
-"""
-SETTINGS = f"""
-[pseudonym]
-key_file = ".key"
-{OUTSIDE}
-[state]
-backend = "rocksdb"
-[metrics]
-listen = "127.0.0.1:0"
+SHARDED = f"""{SETTINGS}
 [engine]
 shards = 8
 """
@@ -240,10 +227,7 @@ class TestTold:
         assert "--from-scratch" not in said
 
     def test_several_processes_are_not_started_and_nothing_is_offered_that_forgets(self, tmp_path):
-        folder = shutil.copytree(EXAMPLE, tmp_path / "shop")
-        (folder / ".key").write_text("a key for a start")
-        (folder / ".key").chmod(0o400)
-        (folder / "footfall.toml").write_text(SETTINGS)
+        folder = settled(shutil.copytree(EXAMPLE, tmp_path / "shop"), SHARDED)
         command = [sys.executable, "-m", "flows.cli", "run", "activation", "--processes", "2"]
 
         def small():
@@ -263,7 +247,7 @@ class TestTold:
             home = Home(folder / "state", "activation", shards=8)
             home.checked({}, (), {})
             home.close()
-        (folder / "footfall.toml").write_text(SETTINGS.replace(OUTSIDE, ""))
+        (folder / "footfall.toml").write_text(SHARDED.replace(OUTSIDE, ""))
         with full(16 << 10):
             found = {one.what: one for one in doctor("activation", folder / "footfall.toml")}["state"]
         assert "make space" in found.about
