@@ -1,6 +1,7 @@
 """What a state directory says of itself, in its file FORMAT: a JSON object, always whole."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,14 +30,19 @@ def mark_of(path: Path) -> dict[str, object] | None:
 
 
 def put_mark(path: Path, said: Mapping[str, object]) -> None:
-    """Write it, whole or not at all.
+    """Write it, whole or not at all, loss of power included; what it says already is left as it is.
 
     Raises:
         VolumeFault: it cannot be written.
     """
+    if said == mark_of(path):
+        return
     fresh = path / f"{MARK}.new"
     try:
-        fresh.write_text(json.dumps(said) + "\n")
+        with fresh.open("w") as file:
+            file.write(json.dumps(said) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(path / MARK)
     except OSError as error:
         raise VolumeFault(path / MARK, error.strerror) from error

@@ -12,7 +12,7 @@ import pytest
 from operators.state.aside import set_aside
 from operators.state.home import ForeignState, Home, NoState, Tenancy, examined
 from operators.state.lock import Lock, StateHeld, StateUnreachable, holder, vacant
-from operators.state.mark import mark_of
+from operators.state.mark import mark_of, put_mark
 from operators.state.store import StateDamaged, UnknownVersion
 from schemas.pseudonym import fingerprint
 from tests.unit import counting
@@ -34,6 +34,21 @@ class TestDeployment:
         with pytest.raises(ForeignState):
             Home(lived, flow_name, processes=processes)
         Home(lived, "f").close()
+
+
+class TestMark:
+    """How a directory's word about itself outlives a loss of power."""
+
+    def test_it_is_on_the_volume_before_it_takes_its_name_and_is_written_only_where_it_changes(
+        self, tmp_path, monkeypatch
+    ):
+        done = []
+        sync, replace = os.fsync, Path.replace
+        monkeypatch.setattr(os, "fsync", lambda fd: (done.append(os.fstat(fd).st_size), sync(fd)))
+        monkeypatch.setattr(Path, "replace", lambda one, to: (done.append(to.name), replace(one, to))[1])
+        put_mark(tmp_path, {"format": 1})
+        put_mark(tmp_path, {"format": 1})
+        assert done == [(tmp_path / "FORMAT").stat().st_size, "FORMAT"]
 
 
 class TestKey:
