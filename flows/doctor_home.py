@@ -109,13 +109,16 @@ def _owner(part: Part, flow: str, shards: int, restart: str) -> str:
     try:
         marked = agreed(part.path, flow, processes=part.processes, shards=shards) is not None
     except StateFault as fault:
-        raise sick(
-            str(fault), f"set that back; or name another dir in [state]; or look at that flow; or {restart}"
-        ) from fault
+        raise sick(str(fault), _remedy(fault, restart)) from fault
     if not marked:
         return f"{part.path} is empty: the first start fills it"
     pid = holder(part.path)
     return f"process {pid} runs the flow" if pid else "no process runs the flow"
+
+
+def _remedy(error: Exception, restart: str) -> str:
+    """A new state helps where this one is of the flow and is lost to it: only such a one would be moved aside."""
+    return f"do as it says; or {restart}" if lost(error) or changed(error) else "do as it says"
 
 
 def _state(path: Path, part: Part, flow: str, shards: int, restart: str) -> str:
@@ -130,9 +133,7 @@ def _state(path: Path, part: Part, flow: str, shards: int, restart: str) -> str:
         reads = declared(example, flow, shards)
         found = examined(path, ports.chains(flow, shards), ports.end_ids(flow), reads)
     except Exception as error:
-        raise sick(
-            str(error), f"do as it says; or {restart}" if lost(error) or changed(error) else "see what is said"
-        ) from error
+        raise sick(str(error), _remedy(error, restart)) from error
     if not found.tokens:
         return "state, and no step has committed yet" if has_state(path) else "none yet"
     back = sum(found.back.values())

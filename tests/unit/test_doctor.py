@@ -172,6 +172,13 @@ def test_a_state_that_a_start_would_not_take(config, mark, named):
     assert "--from-scratch" in owner.remedy
 
 
+def test_the_state_of_another_flow_is_not_moved_aside(config):
+    Home(config.parent / "state", "store").close()
+    owner = {one.what: one for one in doctor("presence", config)}["owner"]
+    assert "belongs to flow store, not to presence: name another dir" in owner.about
+    assert "--from-scratch" not in owner.remedy
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
