@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,9 +18,10 @@ from flows.replay import FLOWS
 from flows.settings import SHARING, Settings
 from flows.start import Start, listen_of
 from flows.tables import declared
-from operators.state.home import agreed, examined, has_state
+from operators.state.home import RECOVERY, agreed, examined, has_state
 from operators.state.lock import holder
 from operators.state.mark import is_first, mark_of
+from operators.state.recovery import examine
 from operators.state.store import StateFault
 
 _ASK_S = 2.0
@@ -77,6 +79,22 @@ def first(path: Path) -> bool:
 def empty(path: Path) -> bool:
     """Whether nothing here knows of an earlier life: no state, and no start that came as far as its outputs."""
     return first(path) and all(is_first(home) for home in _homes(path))
+
+
+def snapshots(path: Path, start: Start) -> Iterator[tuple[Start, dict[str, Any]]]:
+    """Each process that would resume from here, with the snapshots of its source by lane.
+
+    Raises:
+        Told: a flow runs from here, so they are its own to read.
+    """
+    source = ports.end_ids(start.flow)[0]
+    for home in _homes(path):
+        if holder(home) is not None:
+            raise unseen("in use; a flow that runs says itself what is gone")
+        if (home / RECOVERY).exists():
+            rows = {row.key: row.value for row in examine(home / RECOVERY).rows if row.step_id == source}
+            process = int(home.name[8:]) if home in _of_processes(home.parent) else None
+            yield replace(start, process=process), rows
 
 
 def _homes(path: Path) -> list[Path]:

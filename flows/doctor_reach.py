@@ -5,17 +5,21 @@ from functools import cache
 
 from flows import doctor_home, ports
 from flows.findings import Look, Told, sick, unseen
-from flows.joining import lacks, wanted_topics
+from flows.joining import lacks, reading, wanted_topics
+from flows.remedies import written_off
 from flows.replay import FLOWS
 from flows.settings import Settings
 from flows.start import TOPICS_MADE, Start
 from operators.connectors import copies, rights, subjects, topics
 from operators.connectors.access import Admin
+from operators.connectors.cluster import Cluster, RowsGone
 from operators.connectors.outputs import FENCED, Outputs, writers
 from operators.connectors.owner import OwnerUnreadable
-from operators.connectors.reading import group_of
+from operators.connectors.placing import Placing
+from operators.connectors.reading import Counters, group_of
 from operators.connectors.registry import Registry, RegistryAway, RegistryRefused
 from operators.connectors.sink import GuardedSink
+from operators.connectors.source import lane_name
 from operators.connectors.tails import READ_BACK
 from operators.state.home import StateLost
 
@@ -47,6 +51,7 @@ def looks(settings: Settings, start: Start) -> Iterator[Look]:
     down: list[str] = []
     yield "broker", broker
     yield "topics", lambda: _topics(up(), settings, start)
+    yield "places", lambda: _places(up(), settings, start)
     yield "earlier life", lambda: _earlier(up(), settings, start)
     yield "rights", lambda: _rights(up(), settings, start.flow)
     yield "registry", lambda: _registry(settings, start)
@@ -66,6 +71,34 @@ def _topics(admin: Admin, settings: Settings, start: Start) -> str:
     if warnings := [*planned.warnings, *copies.scarce(planned, copies.copies(admin, wanted))]:
         raise Told("warn", f"{told}; {'; '.join(warnings)}")
     return told
+
+
+def _places(admin: Admin, settings: Settings, start: Start) -> str:
+    """Whether the broker still has what a start would read next, as a start asks it."""
+    warnings: list[str] = []
+    gone: dict[str, str] = {}
+    behind, asked = 0, False
+    for process, lanes in doctor_home.snapshots(start.base / settings.state.dir, start):
+        rule = reading(process, settings, admin.access)
+        cluster = Cluster(rule.client, warnings.append)
+        placing = Placing(rule, Counters(), warnings.append, cluster.offsets)
+        for lane in rule.lanes_here:
+            placing.resume(lane, lanes.get(lane_name(lane)))
+        seen = cluster.await_topics(placing.names, _CALL_S)
+        placing.fits(seen)
+        try:
+            parts = placing.parts(seen)
+        except RowsGone as error:
+            gone |= error.gone
+        else:
+            behind += sum(seen.ends[place] - part.next for place, part in parts.items())
+        asked = True
+    if gone:
+        told = RowsGone(gone)
+        raise sick(str(told), written_off(told.places, start))
+    if warnings:
+        raise Told("warn", "; ".join(warnings))
+    return f"all that is to be read next is there: {behind:,} rows" if asked else "nothing was read yet"
 
 
 def _rights(admin: Admin, settings: Settings, flow: str) -> str:

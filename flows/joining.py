@@ -147,30 +147,8 @@ def _joined(
         told(partial(schemas.load, [topic]))
     count, own = start.processes, start.process or 0
     shards = ports.shards_of(settings, start.flow)
-    lanes = settings.engine.lanes if shards == 1 else shards
-    joined = {
-        topic: settings.topics.partitions for topic in {*reads, *flow.writes} if TOPICS[topic].key in topics.JOINED
-    }
-    block_s = settings.engine.max_block.us / 1e6
     source = KafkaSource(
-        SourceRule(
-            flow=start.flow,
-            client=access.config(),
-            topics=reads,
-            reference=REFERENCE & frozenset(reads),
-            prefix=prefix,
-            lanes=lanes,
-            site_id=deployment.site_id,
-            own=None if count == 1 else tuple(lane for lane in range(lanes) if process_of(lane, lanes, count) == own),
-            keyed=shards > 1,
-            start=settings.start,
-            processes=count if shards == 1 else 1,
-            dealt=joined,
-            together=frozenset() if shards == 1 else frozenset(topic for topic in reads if TOPICS[topic].key == "S"),
-            accept_loss=losses(list(start.accept_loss)),
-            max_block_s=block_s if shards == 1 else min(block_s, _SHARED_S),
-            wait_s=limit_s,
-        ),
+        reading(start, settings, access, deployment.site_id),
         stop=pulse.stop,
         say=lambda text: log.warning("source", about=text),
         prepare=lambda items: resolved(items, schemas, pulse, log),
@@ -186,8 +164,8 @@ def _joined(
             prefix=prefix,
             lanes=count if shards == 1 else shards,
             mine=(own,) if shards == 1 else tuple(range(own, shards, count)),
-            source_lanes=lanes if shards == 1 else None,
-            dealt=joined,
+            source_lanes=settings.engine.lanes if shards == 1 else None,
+            dealt=_dealt(settings, start.flow),
             start_s=limit_s,
             accept_loss=frozenset(start.accept_loss),
             beat=reach.waits,
@@ -204,6 +182,38 @@ def _joined(
         outlets=sink.outlets,
         former=sink.former,
     )
+
+
+def reading(start: Start, settings: Settings, access: Access, site_id: str = "") -> SourceRule:
+    """What a process of a flow reads, and how."""
+    reads, count, own = live_topics(start.flow), start.processes, start.process or 0
+    shards = ports.shards_of(settings, start.flow)
+    lanes = settings.engine.lanes if shards == 1 else shards
+    block_s = settings.engine.max_block.us / 1e6
+    return SourceRule(
+        flow=start.flow,
+        client=access.config(),
+        topics=reads,
+        reference=REFERENCE & frozenset(reads),
+        prefix=settings.topics.prefix,
+        lanes=lanes,
+        site_id=site_id,
+        own=None if count == 1 else tuple(lane for lane in range(lanes) if process_of(lane, lanes, count) == own),
+        keyed=shards > 1,
+        start=settings.start,
+        processes=count if shards == 1 else 1,
+        dealt=_dealt(settings, start.flow),
+        together=frozenset() if shards == 1 else frozenset(topic for topic in reads if TOPICS[topic].key == "S"),
+        accept_loss=losses(list(start.accept_loss)),
+        max_block_s=block_s if shards == 1 else min(block_s, _SHARED_S),
+        wait_s=settings.kafka.wait.us / 1e6,
+    )
+
+
+def _dealt(settings: Settings, flow: str) -> dict[str, int]:
+    """Partitions that the keys of its topics are dealt over, of those that are joined by key."""
+    own = {*live_topics(flow), *FLOWS[flow].writes}
+    return {topic: settings.topics.partitions for topic in own if TOPICS[topic].key in topics.JOINED}
 
 
 def lacks(planned: topics.Plan, start: Start, *, first: bool = False) -> str:

@@ -3,7 +3,7 @@
 Connectors and state say what is wrong; how this run was asked for is known only here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from flows.causes import cause, told
 from flows.start import TOPICS_MADE, Start
@@ -54,5 +54,10 @@ def _commands(first: BaseException, start: Start) -> Iterator[str]:
     elif isinstance(first, NotRegistered):
         yield f"To register them: {start.beside('schemas', 'register')}"
     elif isinstance(first, (RowsGone, TailGone)) and first.places:
-        losses = [word for place in first.places for word in ("--accept-loss", place)]
-        yield f"To go on all the same: {start.again(*losses)}"
+        yield written_off(first.places, start)
+
+
+def written_off(places: Iterable[str], start: Start) -> str:
+    """How a start goes on without the rows of these partitions."""
+    losses = [word for place in places for word in ("--accept-loss", place)]
+    return f"To go on all the same: {start.again(*losses)}"

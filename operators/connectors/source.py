@@ -39,6 +39,11 @@ def losses(named: list[str]) -> frozenset[Place]:
     return frozenset(found)
 
 
+def lane_name(lane: int) -> str:
+    """The name of a lane, under which its snapshot is kept."""
+    return f"lane-{lane:02d}"
+
+
 class _Lane(StatefulSourcePartition[Keyed, State]):
     """One group of partitions; what is said of it is in its pump."""
 
@@ -102,7 +107,7 @@ class KafkaSource(FixedPartitionedSource[Keyed, State]):
         self._gaps = Gaps(rule.site_id, rule.flow, self.counters)
 
     def list_parts(self) -> list[str]:
-        return [f"lane-{lane:02d}" for lane in self._rule.lanes_here]
+        return [lane_name(lane) for lane in self._rule.lanes_here]
 
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> _Lane:  # noqa: ARG002
         if self._pump is None:

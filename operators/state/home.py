@@ -23,7 +23,7 @@ Chain = tuple[int, tuple[str, ...]]
 """A step's number in the state, and the shards that it has."""
 Key = tuple[int, str]
 """Version and fingerprint of the pseudonym key, under whose hashes everybody is known in a state."""
-_RECOVERY, _STARTS = "recovery", "starts.json"
+RECOVERY, _STARTS = "recovery", "starts.json"
 
 
 class StateLost(StateFault):
@@ -93,7 +93,7 @@ class Home:
     @property
     def recovery(self) -> Path:
         """The recovery store."""
-        return self.path / _RECOVERY
+        return self.path / RECOVERY
 
     def _checked_format(self, processes: int, key: Key | None) -> None:
         found = agreed(self.path, self.flow, processes=processes, shards=self._shards)
@@ -204,7 +204,7 @@ class Tenancy:
     @property
     def recovery(self) -> Path:
         """The recovery store."""
-        return self.path / _RECOVERY
+        return self.path / RECOVERY
 
     def ends(self) -> None:
         """Whoever holds it notes that."""
@@ -283,7 +283,7 @@ def unmarked(path: Path, names: list[str]) -> StateDamaged:
 
 def has_parts(path: Path) -> bool:
     """Whether anything here is what a flow would leave: a mark, a recovery store, a database."""
-    return (path / MARK).exists() or (path / _RECOVERY).exists() or has_state(path)
+    return (path / MARK).exists() or (path / RECOVERY).exists() or has_state(path)
 
 
 def has_state(path: Path) -> bool:
@@ -294,7 +294,7 @@ def has_state(path: Path) -> bool:
 def _refuse_loss(path: Path, flow: str, mark: Mapping[str, object], *, present: bool) -> None:
     """Refuse a directory that has lost its recovery store, which is made before a flow comes near its outputs."""
     if present:
-        raise RecoveryFault(f"{path / _RECOVERY} is missing and there is state beside it: {TOGETHER}")
+        raise RecoveryFault(f"{path / RECOVERY} is missing and there is state beside it: {TOGETHER}")
     if mark.get(JOINED):
         raise StateLost(flow, path)
 
@@ -311,7 +311,7 @@ def stores_of(path: Path, held: list[RocksStore], *, read_only: bool) -> Callabl
 
 def examined(path: Path, steps: Mapping[str, Chain], ends: Collection[str], reads: Reads) -> Checked:
     """The same check as a dry run: nothing is deleted, nothing is walked back. For a flow that is not running."""
-    recovery, present, mark = path / _RECOVERY, has_state(path), mark_of(path) or {}
+    recovery, present, mark = path / RECOVERY, has_state(path), mark_of(path) or {}
     noted(mark, reads, present=present)
     if not recovery.exists():
         _refuse_loss(path, str(mark.get("flow")), mark, present=present)

@@ -193,7 +193,9 @@ def test_a_shop_is_killed_and_says_everything_once(tmp_path, broker, registry, p
     report = footfall("doctor", "--config", config, "--json")
     out, err = report.communicate(timeout=LIMIT_S)
     assert report.returncode == 0, out + err
-    assert orjson.loads(out)["well"]
+    found = orjson.loads(out)
+    assert found["well"]
+    assert "all that is to be read next is there: 0 rows" in [one["about"] for one in found["findings"]]
 
 
 def test_a_copy_of_the_state_that_is_brought_back_says_nothing_twice(tmp_path, broker, registry, prefix):

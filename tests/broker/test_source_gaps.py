@@ -5,6 +5,7 @@ import time
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from flows.doctor import doctor
 from schemas.codec import decode_body, unframed
 from schemas.items import Event
 from tests.broker.reading import Reader, Topics
@@ -167,7 +168,11 @@ def test_a_shop_that_lost_rows_says_so_once_through_a_kill(tmp_path, broker, reg
     refused = footfall("run", "store", "--config", config)
     _, err = refused.communicate(timeout=LIMIT_S)
     assert refused.returncode == 1
-    assert "web.event:0: offset 0 is wanted, the broker has 20 to 20" in err
+    gone = "web.event:0: offset 0 is wanted, the broker has 20 to 20"
+    assert gone in err
+    places = {one.what: one for one in doctor("store", settings)}["places"]
+    assert gone in places.about
+    assert places.remedy.endswith(f"footfall run store --config {config} --accept-loss web.event:0")
     assert not on_topic(broker, prefix)
     killed = footfall("run", "store", "--config", config, "--accept-loss", "web.event:0")
     until(killed, "flowing")
