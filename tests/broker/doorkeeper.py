@@ -4,7 +4,7 @@ import http.client
 from base64 import b64encode
 from urllib.parse import urlsplit
 
-from tests.broker.answering import Answer, Answering
+from tests.answering import Answer, Answering
 from tests.broker.secured import Authority
 
 _PASSED_ON = ("Content-Type", "Accept")
@@ -20,8 +20,6 @@ class Doorkeeper(Answering):
         keeper = self
 
         class Handler(Answer):
-            protocol_version = "HTTP/1.1"
-
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if self.headers.get("Authorization") != known:
@@ -38,5 +36,5 @@ class Doorkeeper(Answering):
 
             do_GET = do_POST = do_PUT = answer  # noqa: N815 -- names of the library
 
-        super().__init__(Handler, authority, "registry")
+        super().__init__(Handler, authority.serves("registry"))
         self.url += behind.path

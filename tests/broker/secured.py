@@ -1,5 +1,6 @@
 """A broker that asks who we are: an authority of its own, TLS with certificates, and SCRAM over TLS."""
 
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -81,6 +82,13 @@ class Authority:
         certificate_file.write_bytes(certificate)
         whole.write_bytes(plain + certificate + self._pem)
         return key_file, certificate_file, whole
+
+    def serves(self, name: str) -> ssl.SSLContext:
+        """How a server of that name shows who it is."""
+        key, certificate, _ = self.issue(name)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        return context
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from tests.broker.answering import Answer, Answering
+from tests.answering import Answer, Answering
 from tests.broker.jars import free_ports
 from tests.broker.kafka import Kafka
 from tests.broker.secured import Authority
@@ -46,16 +46,13 @@ class Issuer(Answering):
             def do_POST(self) -> None:  # noqa: N802 -- a name of the library
                 form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
                 if self.headers.get("Authorization") != known or form.get("grant_type") != ["client_credentials"]:
-                    self.say(401, error="invalid_client")
+                    self.say(401, {"error": "invalid_client"})
                     return
                 issuer.given[client] += 1
                 issuer.scopes.update(form.get("scope", []))
-                self.say(200, access_token=token(client), token_type="Bearer", expires_in=LIVES_S)
+                self.say(200, {"access_token": token(client), "token_type": "Bearer", "expires_in": LIVES_S})
 
-            def say(self, status: int, **said: object) -> None:
-                self.give(status, json.dumps(said).encode(), "application/json")
-
-        super().__init__(Handler, authority, "issuer")
+        super().__init__(Handler, authority.serves("issuer"))
         self.url += "/token"
 
 

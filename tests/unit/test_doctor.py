@@ -5,8 +5,6 @@ import math
 import shlex
 import shutil
 import socket
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 from prometheus_client import Gauge
@@ -21,9 +19,20 @@ from flows.ports import home_of
 from flows.settings import load
 from operators.state.home import Home
 from operators.state.rocks import RocksStore
+from tests.answering import Answer, Answering
 
 ENDS = ("store.topics", "store.records")
 SETTINGS = '[pseudonym]\nkey_file = ".key"\n[state]\nbackend = "rocksdb"\n[metrics]\nlisten = "127.0.0.1:{port}"\n'
+
+
+class Registry(Answer):
+    """Knows no subject, and says what time it is."""
+
+    def do_GET(self):  # noqa: N802 -- a name of the library
+        if self.path == "/subjects":
+            self.say(200, [])
+        else:
+            self.say(404, {"error_code": 40401, "message": "none"})
 
 
 @pytest.fixture
@@ -101,27 +110,10 @@ def test_a_flow_that_runs_is_left_alone(config, lived):
 
 
 def test_schemas_that_are_not_registered_are_told_with_a_command_to_type(config):
-    class Registry(BaseHTTPRequestHandler):
-        """Knows no subject."""
-
-        def do_GET(self):
-            status, said = (200, []) if self.path == "/subjects" else (404, {"error_code": 40401, "message": "none"})
-            body = json.dumps(said).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-    Thread(target=server.serve_forever, daemon=True).start()
-    config.write_text(f'{config.read_text()}[registry]\nurl = "http://127.0.0.1:{server.server_port}"\n')
-    there = config.parent.rename(config.parent.parent / "a shop") / config.name
-    [one] = [one for one in doctor("presence", there, insecure=True) if one.what == "registry"]
-    server.shutdown()
-    server.server_close()
+    with Answering(Registry) as server:
+        config.write_text(f'{config.read_text()}[registry]\nurl = "{server.url}"\n')
+        there = config.parent.rename(config.parent.parent / "a shop") / config.name
+        [one] = [one for one in doctor("presence", there, insecure=True) if one.what == "registry"]
     assert "presence.dwell-value" in one.about
     assert shlex.split(one.remedy) == ["footfall", "schemas", "register", "--config", str(there), "--insecure"]
 
@@ -227,30 +219,14 @@ def test_a_flow_that_runs_says_how_it_is(config, port, lived):
         home.close()
 
 
-class Registry(BaseHTTPRequestHandler):
-    """Has no subject, and says what time it is."""
-
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"[]")
-
-    def log_message(self, *_):
-        """Nobody reads it."""
-
-
 def test_the_clock_is_compared_with_the_registry_itself_or_not_looked_at(config, port, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-    told(config, f'[registry]\nurl = "http://127.0.0.1:{server.server_address[1]}"')
-    Thread(target=server.serve_forever, daemon=True).start()
-    assert found(config, "clock").about == "within 2 s of that of the registry"
-    server.shutdown()
-    server.server_close()
+    with Answering(Registry) as server:
+        told(config, f'[registry]\nurl = "{server.url}"')
+        assert found(config, "clock").about == "within 2 s of that of the registry"
     clock = found(config, "clock")
     assert clock.word == "open"
     assert clock.about.startswith("not looked at: it is compared with that of the registry: ")

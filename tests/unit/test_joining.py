@@ -4,8 +4,7 @@ import json
 from collections import Counter
 from concurrent.futures import Future
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -25,12 +24,13 @@ from operators.connectors.subjects import subject_of
 from operators.pulse import Pulse
 from schemas import avsc
 from schemas.topics import TOPICS
+from tests.answering import Answer, Answering
 from tests.broker.mock import Admin, Mock
 
 FLOW = "presence"
 
 
-class Registry:
+class Registry(Answering):
     """Holds every schema of ours; what `holds_back` names waits for that event the first time, then for nothing."""
 
     def __init__(self):
@@ -39,10 +39,8 @@ class Registry:
         ids = {subject: number for number, subject in enumerate(texts, 1)}
         registry = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
+        class Handler(Answer):
+            def do_GET(self):  # noqa: N802 -- a name of the library
                 _, *parts = self.path.split("/")
                 registry.asked[self.path] += 1
                 if self.path in registry.holds_back:
@@ -57,27 +55,7 @@ class Registry:
                 else:
                     self.say(200, {"version": 1, "id": ids[parts[1]], "schema": texts[parts[1]]})
 
-            def say(self, status, said):
-                body = json.dumps(said).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-
-    def __enter__(self):
-        Thread(target=self.http.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.http.shutdown()
-        self.http.server_close()
+        super().__init__(Handler)
 
 
 class AwayOnce(Admin):

@@ -1,33 +1,25 @@
 """What the registry's client makes of answers: a small server on the loopback says what no real one says on demand."""
 
 import json
-import ssl
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
-from threading import Event, Thread
+from threading import Event
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from operators.connectors.registry import Registry, RegistryAccess, RegistryAway, RegistryRefused
+from tests.answering import Answer, Answering
+from tests.broker.secured import Authority
 
 RECORD = {"type": "record", "name": "R", "fields": []}
 
 
-class Server:
+class Server(Answering):
     """Answers each request with the next of `says`, the last one for ever; notes what it was asked."""
 
-    def __init__(self, *says, closes=False):
+    def __init__(self, *says, closes=False, tls=None):
         self.says, self.asked, self.connections = list(says), [], 0
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(Answer):
             def setup(self):
                 server.connections += 1
                 super().setup()
@@ -39,29 +31,16 @@ class Server:
                 if status == 0:
                     said.wait(10)
                     return
-                data = said if isinstance(said, bytes) else json.dumps(said).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                if isinstance(said, bytes):
+                    self.give(status, said, "text/plain")
+                else:
+                    self.say(status, said)
                 self.close_connection = closes  # without having said so
 
             do_GET = do_POST = do_PUT = answer  # noqa: N815 -- names of the library
 
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/under"
-
-    def __enter__(self):
-        Thread(target=self.http.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.http.shutdown()
-        self.http.server_close()
+        super().__init__(Handler, tls)
+        self.url += "/under"
 
 
 def at(server, **more):
@@ -173,37 +152,9 @@ def test_an_address_that_is_none_is_refused_by_name(tmp_path):
         Registry(RegistryAccess(url="https://127.0.0.1:1/", ca_file=tmp_path / "ca.pem"))
 
 
-@contextmanager
-def behind_tls(folder):
-    """A server with a certificate that only itself vouches for."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
-    server = Server((200, version(1)))
-    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
-    server.url = server.url.replace("http:", "https:")
-    with server:
-        yield server
-
-
 def test_who_vouches_for_the_server_is_in_the_file_and_nobody_else(tmp_path):
-    with behind_tls(tmp_path) as server:
-        assert at(server, ca_file=tmp_path / "ca.pem").schema(11) == RECORD
-        with pytest.raises(RegistryRefused, match="is not trusted: self-signed certificate; check url and ca_file"):
+    authority = Authority(tmp_path)
+    with Server((200, version(1)), tls=authority.serves("registry")) as server:
+        assert at(server, ca_file=authority.file).schema(11) == RECORD
+        with pytest.raises(RegistryRefused, match=r"is not trusted: unable to get local .*; check url and ca_file"):
             at(server).schema(11)

@@ -1,16 +1,17 @@
-"""An HTTP server over TLS on the loopback, with a certificate of an authority of our own."""
+"""HTTP servers on the loopback that answer as a test wants, in the open or over TLS."""
 
+import json
 import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import TracebackType
 from typing import Self
 
-from tests.broker.secured import Authority
-
 
 class Answer(BaseHTTPRequestHandler):
     """Gives whole answers and logs nothing."""
+
+    protocol_version = "HTTP/1.1"
 
     def give(self, status: int, body: bytes, kind: str) -> None:
         """One answer of a media type."""
@@ -20,6 +21,10 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def say(self, status: int, said: object) -> None:
+        """One answer in JSON."""
+        self.give(status, json.dumps(said).encode(), "application/json")
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -27,14 +32,12 @@ class Answer(BaseHTTPRequestHandler):
 class Answering:
     """Answers from `with` to its end; the port is taken at once."""
 
-    def __init__(self, answer: type[Answer], authority: Authority, name: str) -> None:
-        key, certificate, _ = authority.issue(name)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
+    def __init__(self, answer: type[Answer], tls: ssl.SSLContext | None = None) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), answer)
         self._server.daemon_threads = True
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"https://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         Thread(target=self._server.serve_forever, daemon=True).start()
