@@ -102,7 +102,6 @@ LIMITS = """
   zombie here met the successor's claim first; that the broker alone shuts one out is shown in `tests/broker/test_sink.py`.
 * In R4 of `store` the day is on the broker before. What sensors say while it is away, and how late that comes, is not compared. That
   decisions take no longer than before, soon after it is back, is shown by `make bench B=outage`.
-* R4 of `activation` in the long form (20 kills and ten minutes).
 * R2 of `activation` on a broker has half the people of the fault table's size, and all of its crashes. On files there is one process.
 * Where it says "ended at commit", others worked on the same files while it ran, and each process started from what lay
   there at that moment: earlier ones from earlier commits. A + behind a commit says that files differed from it.
