@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -10,10 +12,18 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 from tests.broker.jars import STOPPED
 from tests.broker.kafka import Kafka
 from tests.broker.registry import Registry
+from tests.broker.skipping import or_skipped
 
 
-def test_a_killed_broker_keeps_what_was_acknowledged(kafka: Kafka, prefix: str, capsys: pytest.CaptureFixture[str]):
-    topic = f"{prefix}t"
+@pytest.fixture(scope="module")
+def fresh(folder: Path) -> Iterator[Kafka]:
+    """A broker with nothing on it: one that holds the topics of a whole run takes their number to come back."""
+    with or_skipped(Kafka, folder / "fresh") as one:
+        yield one
+
+
+def test_a_killed_broker_keeps_what_was_acknowledged(fresh: Kafka, capsys: pytest.CaptureFixture[str]):
+    kafka, topic = fresh, "t"
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
     admin.create_topics([NewTopic(topic, 4)])[topic].result(10)
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "acks": "all", "log_level": 0})
@@ -36,9 +46,9 @@ def test_a_killed_broker_keeps_what_was_acknowledged(kafka: Kafka, prefix: str, 
     assert again < 10
 
 
-def test_a_broker_stops_when_asked(kafka: Kafka, capsys: pytest.CaptureFixture[str]):
-    seconds, code = kafka.stop()
-    kafka.start()
+def test_a_broker_stops_when_asked(fresh: Kafka, capsys: pytest.CaptureFixture[str]):
+    seconds, code = fresh.stop()
+    fresh.start()
     with capsys.disabled():
         print(f"\nbroker: SIGTERM to exit {seconds:.1f} s, code {code}")
     assert code == STOPPED
