@@ -1,6 +1,6 @@
 """The doctor on what is outside: broker, topics, rights, registry and clock, asked as a start asks them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 from flows import doctor_home, ports
@@ -36,22 +36,24 @@ def looks(settings: Settings, start: Start) -> Iterator[Look]:
         made.wait(_CALL_S, lambda _text: None)
         return made
 
-    def broker() -> str:
+    def noted(what: str, look: Callable[[], str]) -> str:
         try:
-            return f"{admin().access.bootstrap} answers"
+            return look()
         except Exception as error:
-            down.append(str(error))
+            if not isinstance(error, Told) or error.word == "WRONG":
+                wrong.append(what)
             raise
 
-    def up() -> Admin:
-        if down:
-            raise unseen("see broker")
+    def up(*needed: str) -> Admin:
+        """The broker, where it answers and all that is needed of it was found well."""
+        if bad := [what for what in ("broker", *needed) if what in wrong]:
+            raise unseen(f"see {bad[0]}")
         return admin()
 
-    down: list[str] = []
-    yield "broker", broker
-    yield "topics", lambda: _topics(up(), settings, start)
-    yield "places", lambda: _places(up(), settings, start)
+    wrong: list[str] = []
+    yield "broker", lambda: noted("broker", lambda: f"{admin().access.bootstrap} answers")
+    yield "topics", lambda: noted("topics", lambda: _topics(up(), settings, start))
+    yield "places", lambda: _places(up("topics"), settings, start)
     yield "earlier life", lambda: _earlier(up(), settings, start)
     yield "rights", lambda: _rights(up(), settings, start.flow)
     yield "registry", lambda: _registry(settings, start)
