@@ -4,19 +4,22 @@ What exists is never altered: a partition more moves keys, a policy changed unde
 Whoever wants that is told the command, and decides.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from time import sleep
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from operators.connectors.access import ANSWER_S, CALL_S, Admin
+from operators.connectors.clock import monotonic
 from operators.connectors.cluster import ABSENT
 from operators.connectors.owner import OWNER
 from operators.connectors.rights import COMPARED, Lacking, NoRight, allowed
 from schemas.topics import TOPICS
 
+_TOLD_S, _AGAIN_S = 10.0, 0.1
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 JOINED = frozenset("SIP")
@@ -216,6 +219,8 @@ def plan(admin: Admin, topics: Iterable[Wanted], bootstrap: str, outputs: Contai
 def apply(admin: Admin, planned: Plan) -> list[str]:
     """Make what is missing; answers the names made. A topic that somebody else made meanwhile is left as it is.
 
+    A broker says that a topic is made before it tells of it: that is waited for, so that a start that follows finds it.
+
     Raises:
         NotMade: a topic differs, or the broker refuses one for good.
         BrokerAway, BrokerRefused: with what was said.
@@ -241,7 +246,17 @@ def apply(admin: Admin, planned: Plan) -> list[str]:
                     raise NotMade(f"{name}: the broker does not make it: {error.args[0].str()}") from error
                 if code != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+    until = monotonic() + _TOLD_S
+    while not _tells(admin, planned.missing) and monotonic() < until:
+        sleep(_AGAIN_S)
     return made
+
+
+def _tells(admin: Admin, topics: Sequence[Wanted]) -> bool:
+    """Whether the broker tells of all of them, were it that we may not see them."""
+    with admin.client() as client:
+        found, denied = _described(client, topics)
+    return len({**found, **denied}) == len(topics)
 
 
 _NEVER = {
@@ -277,7 +292,7 @@ def _ask(admin: Admin, topics: list[Wanted]) -> tuple[dict[str, Found], list[Lac
     return found, [Lacking("topic", name, tuple(sorted(operations))) for name, operations in denied.items()]
 
 
-def _described(client: AdminClient, topics: list[Wanted]) -> tuple[dict[str, Any], dict[str, frozenset[str]]]:
+def _described(client: AdminClient, topics: Sequence[Wanted]) -> tuple[dict[str, Any], dict[str, frozenset[str]]]:
     """What is there and shown to us, and what we may not do, by name; whether configs are shown is seen by asking."""
     found: dict[str, Any] = {}
     denied: dict[str, frozenset[str]] = {}

@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from operators.connectors.cluster import Cluster
 from operators.connectors.reading import SourceRule, State
 from operators.connectors.source import KafkaSource
 from schemas.items import Heard, Item, Tick
@@ -34,6 +35,10 @@ class Topics:
         new = [NewTopic(self.prefix + self.named(name), count, 1) for name, count in counts.items()]
         for future in self.admin.create_topics(new).values():
             future.result(10)
+        end, cluster = time.monotonic() + LIMIT_S, Cluster({"bootstrap.servers": self.broker}, lambda _text: None)
+        while cluster.shapes([one.topic for one in new], LIMIT_S)[1]:  # made, and not told of yet
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
     @staticmethod
     def named(name: str) -> str:
