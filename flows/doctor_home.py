@@ -55,14 +55,15 @@ class Part:
         return found if isinstance(found, int) else 1
 
 
-def _of_processes(path: Path) -> list[Path]:
-    return sorted(one for one in path.glob("process-*") if one.is_dir() and one.name[8:].isdecimal())
+def _of_processes(path: Path) -> list[Part]:
+    found = sorted(one for one in path.glob("process-*") if one.is_dir() and one.name[8:].isdecimal())
+    return [Part(one, int(one.name[8:])) for one in found]
 
 
 def parts(path: Path) -> list[Part]:
     """Those who own something here: one for the whole directory, or one for each process that was started by itself."""
     alone = [] if (path / "FORMAT").exists() else _of_processes(path)
-    return [Part(one, int(one.name[8:])) for one in alone] or [Part(path)]
+    return alone or [Part(path)]
 
 
 def lives(path: Path) -> str:
@@ -73,32 +74,34 @@ def lives(path: Path) -> str:
 
 def first(path: Path) -> bool:
     """Whether no state is here, so a start would take the topics as they are for those it was meant for."""
-    return not any(has_state(home) for home in _homes(path))
+    return not any(has_state(home.path) for _, home in _homes(path))
 
 
 def empty(path: Path) -> bool:
     """Whether nothing here knows of an earlier life: no state, and no start that came as far as its outputs."""
-    return first(path) and all(is_first(home) for home in _homes(path))
+    return first(path) and all(is_first(home.path) for _, home in _homes(path))
 
 
-def snapshots(path: Path, start: Start) -> Iterator[tuple[Start, dict[str, Any]]]:
-    """Each process that would resume from here, with the snapshots of its source by lane.
+def snapshots(path: Path, start: Start) -> Iterator[tuple[Start, Start, dict[str, Any]]]:
+    """Each process that would resume from here: the start to ask for, the process itself, its source's snapshots by lane.
 
     Raises:
         Told: a flow runs from here, so they are its own to read.
     """
     source = ports.end_ids(start.flow)[0]
-    for home in _homes(path):
-        if holder(home) is not None:
+    for part, home in _homes(path):
+        if holder(home.path) is not None:
             raise unseen("in use; a flow that runs says itself what is gone")
-        if (home / RECOVERY).exists():
-            rows = {row.key: row.value for row in examine(home / RECOVERY).rows if row.step_id == source}
-            process = int(home.name[8:]) if home in _of_processes(home.parent) else None
-            yield replace(start, process=process), rows
+        recovery = home.path / RECOVERY
+        if recovery.exists():
+            rows = {row.key: row.value for row in examine(recovery).rows if row.step_id == source}
+            asked = started(part, start.flow, start.config, insecure=start.insecure)
+            yield asked, replace(asked, process=home.process), rows
 
 
-def _homes(path: Path) -> list[Path]:
-    return [home for part in parts(path) for home in (part.path, *_of_processes(part.path))]
+def _homes(path: Path) -> list[tuple[Part, Part]]:
+    """Everything here that may hold state, each with the part that it belongs to."""
+    return [(part, home) for part in parts(path) for home in (part, *_of_processes(part.path))]
 
 
 def started(part: Part, flow: str, config: Path, *, insecure: bool) -> Start:
@@ -114,7 +117,7 @@ def looks(settings: Settings, start: Start) -> Iterator[Look]:
         again = started(part, flow, start.config, insecure=start.insecure).again("--from-scratch")
         restart = f"begin anew, which keeps the old directory aside: {again}"
         yield f"owner{part.name}", lambda part=part, restart=restart: _owner(part, flow, shards, restart)  # type: ignore[misc]
-        homes = [part.path] if part.process is not None else _of_processes(part.path) or [part.path]
+        homes = [one.path for one in _of_processes(part.path)] or [part.path]
         for home in homes:
             name = "state" if home == path else f"state of {home.name}"
             yield name, lambda home=home, part=part, restart=restart: _state(home, part, flow, shards, restart)  # type: ignore[misc]

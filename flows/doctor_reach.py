@@ -78,9 +78,9 @@ def _topics(admin: Admin, settings: Settings, start: Start) -> str:
 def _places(admin: Admin, settings: Settings, start: Start) -> str:
     """Whether the broker still has what a start would read next, as a start asks it."""
     warnings: list[str] = []
-    gone: dict[str, str] = {}
+    gone: dict[Start, dict[str, str]] = {}
     behind, asked = 0, False
-    for process, lanes in doctor_home.snapshots(start.base / settings.state.dir, start):
+    for again, process, lanes in doctor_home.snapshots(start.base / settings.state.dir, start):
         rule = reading(process, settings, admin.access)
         cluster = Cluster(rule.client, warnings.append)
         placing = Placing(rule, Counters(), warnings.append, cluster.offsets)
@@ -91,13 +91,13 @@ def _places(admin: Admin, settings: Settings, start: Start) -> str:
         try:
             parts = placing.parts(seen)
         except RowsGone as error:
-            gone |= error.gone
+            gone.setdefault(again, {}).update(error.gone)
         else:
             behind += sum(seen.ends[place] - part.next for place, part in parts.items())
         asked = True
     if gone:
-        told = RowsGone(gone)
-        raise sick(str(told), written_off(told.places, start))
+        told = RowsGone({place: about for places in gone.values() for place, about in places.items()})
+        raise sick(str(told), ". ".join(written_off(places, again) for again, places in gone.items()))
     if warnings:
         raise Told("warn", "; ".join(warnings))
     return f"all that is to be read next is there: {behind:,} rows" if asked else "nothing was read yet"

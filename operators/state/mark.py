@@ -44,6 +44,11 @@ def put_mark(path: Path, said: Mapping[str, object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path / MARK)
+        directory = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
     except OSError as error:
         raise VolumeFault(path / MARK, error.strerror) from error
 

@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.deployment import EXAMPLE
 from flows.doctor import doctor
+from flows.doctor_home import snapshots
 from flows.findings import as_json
 from flows.health import Meters, Server
 from flows.ports import home_of
 from flows.settings import load
+from flows.start import Start
 from operators.state.home import Home
 from operators.state.rocks import RocksStore
 from tests.answering import Answer, Answering
@@ -145,6 +147,20 @@ def test_a_process_of_presence_in_a_pod_of_its_own(config):
     assert found(config, "owner of process-00").well
     (config.parent / "state" / "process-00" / "FORMAT").write_text('{"format": 0, "flow": "presence"}')
     assert not found(config, "owner of process-00").well
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_is_gone_is_written_off_by_the_start_that_is_asked_for(config, alone):
+    state = config.parent / "state"
+    if not alone:
+        Home(state, "presence", processes=2).close()
+    for number in range(2):
+        home = Home(state / f"process-{number:02d}", "presence", processes=2)
+        home.checked({}, (), {})
+        home.close()
+    start = Start(flow="presence", config=config, processes=2)
+    found = [(again.process, own.process) for again, own, _ in snapshots(state, start)]
+    assert found == ([(0, 0), (1, 1)] if alone else [(None, 0), (None, 1)])
 
 
 @pytest.mark.parametrize(

@@ -39,16 +39,16 @@ class TestDeployment:
 class TestMark:
     """How a directory's word about itself outlives a loss of power."""
 
-    def test_it_is_on_the_volume_before_it_takes_its_name_and_is_written_only_where_it_changes(
+    def test_it_is_on_the_volume_before_it_takes_its_name_and_then_the_name_and_only_where_it_changes(
         self, tmp_path, monkeypatch
     ):
         done = []
         sync, replace = os.fsync, Path.replace
-        monkeypatch.setattr(os, "fsync", lambda fd: (done.append(os.fstat(fd).st_size), sync(fd)))
+        monkeypatch.setattr(os, "fsync", lambda fd: (done.append(Path(f"/proc/self/fd/{fd}").resolve()), sync(fd)))
         monkeypatch.setattr(Path, "replace", lambda one, to: (done.append(to.name), replace(one, to))[1])
         put_mark(tmp_path, {"format": 1})
         put_mark(tmp_path, {"format": 1})
-        assert done == [(tmp_path / "FORMAT").stat().st_size, "FORMAT"]
+        assert done == [tmp_path / "FORMAT.new", "FORMAT", tmp_path]
 
 
 class TestKey:
